@@ -21,9 +21,9 @@ __all__ = ["Archive", "check_names", "read_json"]
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
-#: Files that hold pickles.
+#: Suffixes of files with pickles.
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-#: Largest JSON file that is read.
+#: Most bytes of a JSON file.
 _MOST_JSON = 256 << 20
 
 
@@ -31,7 +31,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the object of a JSON file.
 
     Raises:
-        FpsimError: a file that cannot be read or holds something else, naming it.
+        FpsimError: a file that cannot be read, or whose JSON is no object; the message names the
+            file.
     """
     try:
         if path.stat().st_size > _MOST_JSON:
@@ -51,11 +52,11 @@ class Archive(Mapping[str, torch.Tensor]):
     """Tensors by name, each a view of its file.
 
     Args:
-        folder: of the checkpoint.
+        folder: folder of the checkpoint.
 
     Raises:
-        FpsimError: no safetensors file, one that is missing, truncated or not what it claims, a
-            name that two files have, or an index that does not fit its files.
+        FpsimError: no safetensors file, a file that is missing, truncated or damaged, a name in two
+            files, or an index that contradicts its files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -108,7 +109,7 @@ class Archive(Mapping[str, torch.Tensor]):
 
 
 def check_names(names: Iterable[str], path: Path) -> None:
-    """Refuse names of tensors that no error sentence can quote as they are.
+    """Refuse names of tensors that an error sentence cannot quote unchanged.
 
     Raises:
         FpsimError: a name with a line break or another character that is not printable.

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A parameter whose data are the codes and scales of a file.
+"""A parameter whose data are codes and scales of a file.
 
-To torch it is a float32 tensor of the matrix's shape; whatever reads it gets the numbers, computed
-on the spot. Matrices can be stacked, put below each other and transposed as codes. Simulated layers
-take the codes themselves.
+For torch it is a float32 tensor of the matrix's shape, whose numbers are computed whenever they are
+read. Matrices can be stacked, joined along outputs and transposed as codes. Simulated layers take
+the codes directly.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _ATEN = torch.ops.aten
 
 
 class CodedTensor(torch.Tensor):
-    """A matrix, or the matrices of experts (experts, ...), as `StoredMatrix` has them.
+    """A matrix, or the matrices of experts (experts, ...), held as `StoredMatrix`.
 
     Args:
-        matrices: one, or one per expert.
-        transposed: whether a matrix is (in_features, out_features) here.
-        which: the expert whose matrix this is; None: all of them, in three dimensions.
+        matrices: one matrix, or one per expert.
+        transposed: whether the tensor's matrix is (in_features, out_features).
+        which: the expert of the tensor's matrix; None: all experts, in three dimensions.
     """
 
     matrices: tuple[StoredMatrix, ...]
@@ -44,7 +44,7 @@ class CodedTensor(torch.Tensor):
         transposed: bool = False,
         which: int | None = 0,
     ) -> CodedTensor:
-        """Make a tensor of the matrices' shape that holds no numbers."""
+        """Make a tensor of the matrices' shape without numbers."""
         rows, columns = matrices[0].shape
         shape = (columns, rows) if transposed else (rows, columns)
         whole = shape if which is not None else (len(matrices), *shape)
@@ -59,12 +59,12 @@ class CodedTensor(torch.Tensor):
         return f"CodedTensor({tuple(self.shape)}, {first.element.name}, blocks of {first.block})"
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Keep codes as they are in pickles."""
+        """Keep codes as codes in pickles."""
         is_parameter = isinstance(self, nn.Parameter)
         return _rebuilt, (self.matrices, self.transposed, self.which, is_parameter)
 
     def __deepcopy__(self, memo: Any) -> CodedTensor:
-        """Share the file's bytes between copies: nothing can change them."""
+        """Share the file's bytes between copies, because nothing can change them."""
         copied: CodedTensor = _again(self)
         return copied
 
@@ -88,7 +88,7 @@ class CodedTensor(torch.Tensor):
     def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Run an operation on the numbers; those that only arrange matrices, on the codes."""
+        """Run an operation on the numbers; operations that only rearrange matrices run on codes."""
         kwargs = kwargs or {}
         changed = args[0] if args and func._schema.is_mutable else None
         if isinstance(changed, CodedTensor):
@@ -152,14 +152,14 @@ _MOVES: dict[Any, Callable[..., CodedTensor | None]] = {
 
 
 def as_parameter(tensor: CodedTensor) -> nn.Parameter:
-    """Return codes as a parameter, which is not trained."""
+    """Return codes as a parameter that is not trained."""
     parameter = nn.Parameter(tensor, requires_grad=False)
     assert isinstance(parameter, CodedTensor)
     return parameter
 
 
 def stacked(tensors: Sequence[CodedTensor]) -> CodedTensor:
-    """Return single matrices as those of experts."""
+    """Return single matrices as one tensor of experts."""
     first = tensors[0]
     if any(t.shape != first.shape for t in tensors):
         raise FpsimError(f"{first.matrices[0].name}: the matrices of experts differ in shape")
@@ -168,7 +168,7 @@ def stacked(tensors: Sequence[CodedTensor]) -> CodedTensor:
 
 
 def concatenated(tensors: Sequence[CodedTensor], dim: int) -> CodedTensor:
-    """Return matrices one below the other: along the axis of their outputs."""
+    """Return matrices joined along the axis of their outputs."""
     first = tensors[0]
     outputs = first.dim() - (1 if first.transposed else 2)
     if dim % first.dim() != outputs or any(len(t.matrices) != len(first.matrices) for t in tensors):
@@ -184,12 +184,12 @@ def concatenated(tensors: Sequence[CodedTensor], dim: int) -> CodedTensor:
 
 
 def dense_state(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
-    """Put numbers in place of codes into a state dict, so that it can be saved.
+    """Replace codes by numbers in a state dict, so that it can be saved.
 
     Args:
-        module: whose state it is.
+        module: the module of the state dict.
         state: the state dict, changed in place.
-        prefix: of the names that belong to the module.
+        prefix: prefix of the module's names.
         _: metadata, which `nn.Module.register_state_dict_post_hook` passes to its hooks.
     """
     for key, value in state.items():
@@ -198,7 +198,7 @@ def dense_state(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -
 
 
 def table_note(matrix: StoredMatrix) -> str | None:
-    """Return a remark if a unit sees other numbers than the file's table has."""
+    """Return a remark if the unit's numbers differ from those of the file's table."""
     element = matrix.parts[0].element
     if not isinstance(element, Table) or not element.is_rounded:
         return None

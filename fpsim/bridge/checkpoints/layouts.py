@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ways in which FP4 checkpoints are laid out in safetensors files, found by their tensors.
+"""Layouts of FP4 checkpoints in safetensors files, recognised by their tensors.
 
 gpt-oss             `X_blocks`, `X_scales`: MXFP4 experts, inputs of which stay float
 compressed-tensors  `X.weight_packed`, `X.weight_scale`, `X.weight_global_scale` (divides),
@@ -10,8 +10,8 @@ fp-quant            `X.qweight`, `X.scales`, `X.weight_global_scale` (divides),
                     `X.act_global_scale`, `X.forward_hadamard_matrix`
 bitsandbytes        `X.weight`, `X.weight.absmax` (quantized again or not), `X.weight.quant_map`
 
-A layout is a function from the file's tensors to the matrices of the parameters, by the name that
-each would have in a float checkpoint.
+A layout is a function from the file's tensors to matrices, by the parameter names of a float
+checkpoint.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ E2M1, E4M3, FLOAT32 = _E2M1, _E4M3, _FLOAT32
 
 @dataclass
 class Coded:
-    """The findings of a layout in a file: matrices by parameter, and the tensors that it read."""
+    """Matrices by parameter that a layout found in a file, and the names of the tensors read."""
 
     layout: str
     weights: dict[str, CodedTensor] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class Coded:
 
 @dataclass(frozen=True)
 class _File:
-    """The tensors of a file, read by their roles; ``used`` gets the names that were read."""
+    """The tensors of a file, read by role; ``used`` gets the names of tensors read."""
 
     tensors: Mapping[str, torch.Tensor]
     config: Mapping[str, Any]
@@ -77,10 +77,10 @@ class _File:
         return self.tensors[name]
 
     def bytes(self, name: str, *kinds: torch.dtype) -> NDArray[np.uint8]:
-        """Return a tensor of bytes of one of these dtypes.
+        """Return a tensor of bytes with one of the given dtypes.
 
         Raises:
-            FpsimError: it is missing or has another dtype.
+            FpsimError: a tensor that is missing or has another dtype.
         """
         tensor = self.get(name)
         if tensor is None:
@@ -123,7 +123,7 @@ def _matrix(name: str, packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _above(name: str, value: np.float32 | None, scale: FloatFormat) -> np.float32 | None:
-    """Return the scale above block scales of a format; E4M3 ones mean nothing without."""
+    """Return the scale above block scales of a format; E4M3 block scales require one."""
     if value is None and scale == E4M3:
         raise FpsimError(f"{name}: the checkpoint has no such tensor, which E4M3 scales need")
     return _positive(name, value)
@@ -144,7 +144,7 @@ def _rows(
     file: _File, name: str, packed: NDArray[np.uint8], scale_name: str, kinds: tuple[Any, ...],
     **more: Any,
 ) -> StoredRows:  # fmt: skip
-    """Return E2M1 rows with E4M3 scales per 16 or E8M0 ones per 32, by the scales' dtype."""
+    """Return E2M1 rows with E4M3 scales per 16 or E8M0 scales per 32, by the scales' dtype."""
     raw = file.bytes(scale_name, *kinds)
     tensor = file.tensors[scale_name]
     mx = tensor.dtype in (torch.uint8, torch.float8_e8m0fnu)
@@ -224,7 +224,7 @@ def _described_inputs(name: str, inputs: list[Any]) -> Cast:
             f"{name}: inputs of num_bits {key[0]}, type {key[1]}, group_size {key[2]} without "
             "input_global_scale are not known; allowed: 4-bit float per 16 or 32, 8-bit per 32"
         )
-    raise AssertionError  # callers ask only where some are described
+    raise AssertionError  # callers have checked that inputs are described
 
 
 def _modelopt(file: _File, out: Coded) -> None:
@@ -398,7 +398,7 @@ def _quant_state(file: _File, weight: str) -> dict[str, Any]:
 
 
 def _absmax(file: _File, weight: str, state: Mapping[str, Any], count: int) -> NDArray[np.uint32]:
-    """Return the float32 scales as codes, those that were quantized again as numbers."""
+    """Return float32 scales as codes, or scales that were quantized again as numbers."""
     name = f"{weight}.absmax"
     raw = file.get(name)
     if raw is None or raw.numel() != count:
@@ -425,8 +425,8 @@ def _absmax(file: _File, weight: str, state: Mapping[str, Any], count: int) -> N
 class _Layout(NamedTuple):
     mark: Callable[[str, Mapping[str, torch.Tensor]], bool]
     read: Callable[[_File, Coded], None]
-    methods: tuple[str, ...]  #: what a configuration calls it
-    #: how the names of tensors end that a matrix cannot do without, and of those beside them
+    methods: tuple[str, ...]  #: names of the layout in configurations
+    #: endings of the names of a matrix's necessary tensors, and of further ones
     needed: str
     beside: tuple[str, ...]
 
@@ -482,20 +482,20 @@ def read_layout(
     nibbles: str | None = None,
     swizzled: bool | None = None,
 ) -> Coded:
-    """Find out how a checkpoint is laid out and return its matrices.
+    """Find the layout of a checkpoint and return its matrices.
 
     Args:
-        tensors: of the file, by name.
-        config: what the model's configuration says about quantization.
-        nibbles: a `Nibbles` other than the layout's own.
-        swizzled: whether scales lie in tiles of 128 x 4; None: as their shapes say.
+        tensors: tensors of the file, by name.
+        config: section on quantization of the model's configuration.
+        nibbles: a `Nibbles` that replaces the layout's.
+        swizzled: whether scales lie in tiles of 128 x 4; None: found from their shapes.
 
     Returns:
-        The matrices by the name that a float checkpoint would have for them.
+        The matrices by the parameter names of a float checkpoint.
 
     Raises:
-        FpsimError: no layout, two of them, another than the configuration says, or tensors that do
-            not fit it.
+        FpsimError: no layout, two layouts, a layout other than the configuration's, or tensors that
+            do not fit the layout.
     """
     if nibbles is not None and nibbles not in list(Nibbles):
         raise not_one_of("nibbles", nibbles, Nibbles)
@@ -538,15 +538,15 @@ def _check_complete(layout: _Layout, tensors: Mapping[str, torch.Tensor], used: 
 
 
 def as_float(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Return a tensor that holds numbers, not codes, in a model's dtype.
+    """Return a tensor of numbers, not codes, in a model's dtype.
 
     Args:
-        name: the tensor's, for errors.
-        tensor: from a file.
-        dtype: of the model.
+        name: name of the tensor, for errors.
+        tensor: tensor of a file.
+        dtype: dtype of the model.
 
     Returns:
-        Floating-point numbers in ``dtype``; integers as they are.
+        Floating-point numbers in ``dtype``; integers unchanged.
 
     Raises:
         FpsimError: float8 numbers, which need scales.

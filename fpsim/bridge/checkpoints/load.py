@@ -40,31 +40,32 @@ def load_checkpoint(
 ) -> PreTrainedModel:
     """Load a 4-bit checkpoint; its layers run on a unit with exactly its codes and scales.
 
-    Known are gpt-oss' MXFP4, compressed-tensors' nvfp4-pack-quantized and mxfp4-pack-quantized,
+    Supported are gpt-oss' MXFP4, compressed-tensors' nvfp4-pack-quantized and mxfp4-pack-quantized,
     ModelOpt's NVFP4 (AWQ, static input scales and experts included), FP-Quant, GGUF's MXFP4 and
     NVFP4, and bitsandbytes' NF4 and FP4. Codes are unpacked when a layer runs, never decoded and
-    cast again; files are mapped into memory. `conversion_of` has the layers on the unit;
-    `fpsim.bridge.restore` gives the model float arithmetic with the numbers that the codes mean.
+    cast again; files are mapped into memory. `conversion_of` lists the layers on the unit;
+    `fpsim.bridge.restore` gives the model float arithmetic with the values of the codes.
 
     Args:
         path: a folder with `config.json` and safetensors files, or a file of one.
         unit: see `fpsim.get_unit`; None: the model is left in float arithmetic, ready for
             ``convert(model, checkpoint_recipe(model), unit)``.
-        activations: how inputs are cast, see `fpsim.bridge.checkpoint_recipe`.
+        activations: cast of inputs, see `fpsim.bridge.checkpoint_recipe`.
         nibbles: ``low-first``, ``high-first`` or ``halves``, if a file of safetensors has another
             order in a byte than its layout.
         swizzled: whether scales in such a file lie in tiles of 128 x 4, as matrix units read them;
             None: if their shapes say so.
-        dtype: of parameters without codes: embeddings, norms, layers that the checkpoint left out.
-        seed: as in `convert`.
+        dtype: dtype of parameters without codes: embeddings, norms, layers left out of the
+            checkpoint.
+        seed: seed of stochastic rounding, as in `convert`.
 
     Returns:
         An ordinary model of transformers in eval mode.
 
     Raises:
-        FpsimError: missing, truncated or foreign files, a layout that is unknown or mixed with
-            another, tensors that are missing, too many, of a wrong shape or dtype, scales that are
-            no numbers; each names the tensor. Pickles and code in a folder are never run.
+        FpsimError: missing, truncated or foreign files; an unknown layout, or two layouts; tensors
+            that are missing, too many, or of a wrong shape or dtype; scales that are no numbers.
+            The message names the tensor. Pickles and code in a folder are never run.
     """
     mac = None if unit is None else get_unit(unit)
     folder = Path(path).expanduser()
@@ -109,7 +110,7 @@ def _from_folder(
 
 
 def _quantization(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the quantization section of a model's configuration; empty if there is none."""
+    """Return the quantization section of a model's configuration, or an empty one."""
     for key in ("quantization_config", "compression_config"):
         for part in (config, config.get("text_config", {})):
             if isinstance(part, dict) and isinstance(part.get(key), dict):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A model of transformers without weights, and the tensors of a file put into it.
 
-transformers says which names in a file stand for which parameters, and how it stacks and joins
+transformers knows which names in a file belong to which parameters, and how it stacks and joins
 those of experts; codes are arranged in the same way.
 """
 
@@ -46,9 +46,9 @@ __all__ = [
     "model_of",
 ]
 
-#: What configurations call the number of layers.
+#: Names of the number of layers in configurations.
 _LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
-#: Tensors of serving engines that no parameter stands for.
+#: Tensors of serving engines that belong to no parameter.
 _IGNORED = re.compile(r"\.(k|v)_scale$|rotary_emb\.inv_freq$|\.(q|k|v|prob)_(scale|zero_point)$")
 
 
@@ -56,7 +56,7 @@ def empty_model(folder: Path) -> transformers.PreTrainedModel:
     """Return the model of a folder's `config.json`, its parameters without data.
 
     Raises:
-        FpsimError: a configuration that transformers does not know, or that asks for code from the
+        FpsimError: a configuration unknown to transformers, or one that asks for code from the
             folder, which is never run.
     """
     try:
@@ -66,13 +66,13 @@ def empty_model(folder: Path) -> transformers.PreTrainedModel:
         return model_of(config)
     except FpsimError:
         raise
-    except Exception as error:  # transformers raises many kinds
+    except Exception as error:  # transformers raises errors of many types
         problem = f"checkpoint: {folder / 'config.json'} makes no model: {reason_of(error)}"
         raise FpsimError(problem) from None
 
 
 def check_layers(config: Mapping[str, Any], tensors: int) -> None:
-    """Refuse layers that a checkpoint cannot have: a hostile number takes for ever to make.
+    """Refuse more layers than a checkpoint can have: building a hostile number would take for ever.
 
     Raises:
         FpsimError: a configuration with more layers than there are tensors.
@@ -108,7 +108,7 @@ Tensors = Mapping[str, "torch.Tensor | CodedTensor"]
 
 
 def _natural(name: str) -> list[Any]:
-    """Return a key that sorts names by their numbers, of any length, where they differ in them."""
+    """Return a key that sorts names with numbers, of any length, by the numbers."""
     words = re.split(r"([0-9]+)", name)
     digits = [number.lstrip("0") for number in words[1::2]]
     words[1::2] = [(len(number), number) for number in digits]
@@ -118,11 +118,11 @@ def _natural(name: str) -> list[Any]:
 def arranged(
     model: transformers.PreTrainedModel, tensors: Tensors
 ) -> dict[str, torch.Tensor | CodedTensor]:
-    """Return tensors of a file by the model's own names, joined as the model has them.
+    """Return tensors of a file by the model's names, joined as in the model.
 
     Raises:
-        FpsimError: a tensor that no parameter stands for, or codes that the model arranges in a way
-            that they cannot follow.
+        FpsimError: a tensor that belongs to no parameter, or codes of a parameter that the model
+            rearranges in a way that codes cannot follow.
     """
     transforms = get_model_conversion_mapping(model)
     renamings = [t for t in transforms if isinstance(t, WeightRenaming)]
@@ -191,15 +191,15 @@ def _converted(
 
 
 def check_shape(name: str, tensor: torch.Tensor | CodedTensor, wanted: torch.Tensor) -> None:
-    """Refuse a tensor of another shape than the model's.
+    """Refuse a tensor with a shape other than the model's.
 
     Args:
-        name: the tensor's.
-        tensor: from a file.
-        wanted: the model's parameter.
+        name: name of the tensor.
+        tensor: tensor of a file.
+        wanted: parameter of the model.
 
     Raises:
-        FpsimError: another shape, naming both.
+        FpsimError: another shape; the message names both.
     """
     if tuple(tensor.shape) != tuple(wanted.shape):
         raise FpsimError(
@@ -208,16 +208,16 @@ def check_shape(name: str, tensor: torch.Tensor | CodedTensor, wanted: torch.Ten
 
 
 def fill(model: transformers.PreTrainedModel, tensors: Tensors, dtype: torch.dtype) -> None:
-    """Put tensors, by the model's names, into a model without data.
+    """Put tensors into a model without data.
 
     Args:
-        model: whose parameters are on the meta device.
-        tensors: codes or numbers by the names of parameters and buffers.
-        dtype: of numbers that are not codes.
+        model: a model with parameters on the meta device.
+        tensors: codes or numbers by names of parameters and buffers.
+        dtype: dtype of numbers that are not codes.
 
     Raises:
-        FpsimError: a shape that is not the parameter's, integers for its numbers, or parameters
-            that stay without data.
+        FpsimError: a shape other than the parameter's, integers in place of numbers, or parameters
+            that get no data.
     """
     wanted = model.state_dict()
     for name, tensor in tensors.items():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The recipe of a loaded checkpoint: weights are its codes, inputs are cast as it says."""
+"""The recipe of a loaded checkpoint: weights are its codes, inputs are cast as its files say."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ FLOAT = "float"
 
 @dataclass(frozen=True)
 class CheckpointRecipe(Recipe):
-    """The codes that a model's layers hold; other layers stay float.
+    """The codes in a model's layers; other layers stay float.
 
-    Made by `checkpoint_recipe`. ``casts`` are those of inputs by layer, ``others`` the layers
-    without codes.
+    `checkpoint_recipe` makes it. ``casts`` are casts of inputs by layer, ``others`` the names of
+    layers without codes.
     """
 
     casts: dict[str, Cast | None] = field(default_factory=dict, repr=False)
@@ -57,7 +57,7 @@ class CheckpointRecipe(Recipe):
         return self.casts.get(layer)
 
     def notes(self) -> tuple[str, ...]:
-        """Return a sentence for each choice that the checkpoint leaves open: how it was made."""
+        """Return a sentence on each choice that the checkpoint leaves open."""
         return self.remarks
 
 
@@ -68,9 +68,9 @@ def checkpoint_recipe(
 
     Args:
         model: from `fpsim.bridge.load_checkpoint`.
-        activations: a block format of all inputs, or ``float``. None: as the file says; where it
-            leaves inputs float, MXFP8 beside MXFP4 weights and NVFP4, with a tensor scale per
-            token, beside NVFP4 weights.
+        activations: a block format of all inputs, or ``float``. None: as the files say; if they
+            leave inputs float, MXFP8 for MXFP4 weights, and NVFP4 with a tensor scale per token for
+            NVFP4 weights.
 
     Returns:
         The recipe.
@@ -102,7 +102,7 @@ def checkpoint_recipe(
 
 
 def _usual(matrix: StoredMatrix) -> Cast | None:
-    """Return the cast of inputs that hardware pairs with weights, where a file has none."""
+    """Return the cast of inputs that hardware pairs with weights, for files without a cast."""
     part = matrix.parts[0]
     if part.scale == E8M0:
         return _MXFP8

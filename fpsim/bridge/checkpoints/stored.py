@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A weight matrix as a file holds it: packed codes and scales, read in place.
+"""A weight matrix as in a file: packed codes and scales, read in place.
 
-Nothing here casts. Codes are unpacked, never decoded and encoded again; the file's own order of
-float32 operations gives the numbers that its other readers compute from it.
+Nothing is cast here. Codes are unpacked, never decoded and encoded again; for numbers the layout's
+own order of float32 operations is used, so they equal those of its other readers.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from fpsim.units.operands import Operand, Scales
 
 __all__ = ["Nibbles", "StoredInputs", "StoredMatrix", "StoredRows", "given_inputs", "unswizzled"]
 
-#: Rows and columns of scales in one tile of the layout that matrix units read.
+#: Rows and columns of scales in a tile of the layout for matrix units.
 TILE = (128, 4)
 
 
 class Nibbles(StrEnum):
-    """Where the codes of a group lie in its bytes."""
+    """Places of the codes of a group in its bytes."""
 
     LOW_FIRST = "low-first"  #: element 2j in the low half of byte j, 2j + 1 in the high half
-    HIGH_FIRST = "high-first"  #: the other way round
+    HIGH_FIRST = "high-first"  #: element 2j in the high half of byte j, 2j + 1 in the low half
     HALVES = "halves"  #: element j in the low half of byte j, j + n/2 in the high half
 
 
 @dataclass(frozen=True, eq=False)
 class StoredInputs:
-    """The steps from a layer's inputs to operands of its codes.
+    """The steps from a layer's inputs to operands.
 
-    ``factor`` (K,) multiplies them first (AWQ); then every group of ``rotation``'s size is
-    multiplied by that matrix; then ``cast`` makes codes of them. None: not done; inputs without a
-    cast stay float.
+    Inputs are multiplied by ``factor`` (K,) (AWQ); then every group of elements is multiplied by
+    the matrix ``rotation``; then ``cast`` makes codes. A step that is None is left out; inputs
+    without a cast stay float.
     """
 
     cast: Cast | None = None
@@ -52,7 +52,7 @@ class StoredInputs:
     rotation: NDArray[np.float32] | None = None
 
     def same(self, other: StoredInputs) -> bool:
-        """Whether both do one thing to every input."""
+        """Whether two objects have equal steps."""
         mine, theirs = (self.factor, self.rotation), (other.factor, other.rotation)
         arrays = all(
             a is b or (a is not None and b is not None and np.array_equal(a, b))
@@ -62,7 +62,7 @@ class StoredInputs:
 
 
 def given_inputs(inputs: StoredInputs, x: torch.Tensor) -> torch.Tensor:
-    """Return inputs (..., K) as they meet the codes, before they are cast."""
+    """Return inputs (..., K) before the cast: multiplied and rotated."""
     if inputs.factor is not None:
         x = x * torch.from_numpy(inputs.factor).to(x.device)
     if inputs.rotation is not None:
@@ -74,18 +74,18 @@ def given_inputs(inputs: StoredInputs, x: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True, eq=False)
 class StoredRows:
-    """Rows (N, K) of packed codes with one scale code per block, and one scale above all.
+    """Rows (N, K) of packed codes, with one scale code per block and one scale above all.
 
     Args:
-        name: the tensor's, for messages.
-        packed: bytes (N, ..., bytes of a group), a view of the file; one group after the other.
-        nibbles: the order of codes in a group.
-        element: a 4-bit float format, or the table that codes look values up in.
+        name: name of the tensor, for messages.
+        packed: bytes (N, ..., bytes of a group), a view of the file; group after group.
+        nibbles: order of codes in a group.
+        element: a 4-bit float format, or the table in which codes are looked up.
         scale: format of the block scales.
-        scales: codes (N, K / block), a view of the file.
-        block: elements of a scale.
+        scales: scale codes (N, K / block), a view of the file.
+        block: elements per scale.
         above: the scale above, float32; None: 1.
-        divides: whether values are divided by ``above`` instead of multiplied.
+        divides: whether values are divided by ``above``, not multiplied.
     """
 
     name: str
@@ -100,7 +100,7 @@ class StoredRows:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and elements of a row."""
+        """Number of rows, and elements of a row."""
         rows, *groups = self.packed.shape
         return rows, 2 * math.prod(groups)
 
@@ -112,11 +112,11 @@ class StoredRows:
         return np.float32(1) / self.above if self.divides else self.above
 
     def check(self) -> None:
-        """Look at everything that can be wrong, but for the codes: all of those mean something.
+        """Check the scales; all element codes are valid.
 
         Raises:
             FpsimError: scales that are too many, too few, negative or NaN, or a scale above that is
-                not positive and finite; naming the tensor.
+                not positive and finite; the message names the tensor.
         """
         rows, columns = self.shape
         wanted = (rows, -(-columns // self.block))
@@ -159,7 +159,7 @@ class StoredRows:
         return out
 
     def values(self) -> NDArray[np.float32]:
-        """Return the numbers (N, K) that the layout's own readers compute, in float32."""
+        """Return the numbers (N, K), computed in float32 as the layout's own readers do."""
         scales = self.scale.decode(np.ascontiguousarray(self.scales)).astype(np.float32)
         if self.above is not None:
             scales = scales / self.above if self.divides else scales * self.above
@@ -171,7 +171,7 @@ class StoredRows:
 
 @lru_cache(maxsize=64)
 def _values(element: FloatFormat | Table) -> NDArray[np.float32]:
-    """Return the number of each code, as the file says it."""
+    """Return the number of each code, by the file's table."""
     if isinstance(element, Table):
         return np.array(element.values, dtype=np.float32)
     return element.decode(np.arange(16, dtype=np.uint8)).astype(np.float32)
@@ -179,7 +179,7 @@ def _values(element: FloatFormat | Table) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=16)
 def _is_number(scale: FloatFormat) -> NDArray[np.bool_]:
-    """Return whether each scale code is a number; one with a sign bit set has another meaning."""
+    """Return the mask of scale codes that are numbers; codes with a sign bit are not."""
     codes = np.arange(256, dtype=np.int64)
     known = codes < (1 << scale.magnitude_bits)
     values = scale.decode(np.where(known, codes, 0).astype(scale.dtype))
@@ -188,12 +188,12 @@ def _is_number(scale: FloatFormat) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True, eq=False)
 class StoredMatrix:
-    """A weight matrix (N, K): some `StoredRows` one below the other, and its inputs' way to it.
+    """A weight matrix (N, K): `StoredRows` joined along N, and the steps of its inputs.
 
-    ``order`` is the order of the rows in the model: indices into those of the file.
+    ``order`` is the order of rows in the model: indices into the rows of the file.
 
     Raises:
-        FpsimError: rows that do not fit each other.
+        FpsimError: rows that do not fit together.
     """
 
     parts: tuple[StoredRows, ...]
@@ -212,7 +212,7 @@ class StoredMatrix:
 
     @property
     def name(self) -> str:
-        """The first tensor's."""
+        """Name of the first tensor."""
         return self.parts[0].name
 
     @property
@@ -226,10 +226,10 @@ class StoredMatrix:
         return sum(part.packed.nbytes + part.scales.nbytes for part in self.parts)
 
     def below(self, others: Sequence[StoredMatrix]) -> StoredMatrix:
-        """Return this matrix with others under it.
+        """Return the matrix joined with others along N.
 
         Raises:
-            FpsimError: matrices whose inputs go through something else.
+            FpsimError: matrices with other steps of their inputs.
         """
         for other in others:
             if not self.inputs.same(other.inputs):
@@ -251,7 +251,7 @@ class StoredMatrix:
         return replace(self, order=order if self.order is None else self.order[order])
 
     def operand(self, few: bool = False) -> Operand:
-        """Return the codes and scales as a unit takes them; with ``few`` those of one row."""
+        """Return codes and scales as an operand; with ``few`` only one row."""
         first = self.parts[0]
         element: Format | Table = first.element
         if few:
@@ -277,7 +277,7 @@ class StoredMatrix:
         return Operand(codes, element, found, None if one else factor)
 
     def values(self) -> NDArray[np.float32]:
-        """Return the matrix (N, K) that plain inputs would be multiplied by."""
+        """Return the matrix (N, K) for inputs without any steps."""
         parts = [part.values() for part in self.parts]
         out = parts[0] if len(parts) == 1 else np.concatenate(parts)
         if self.order is not None:
@@ -294,22 +294,22 @@ class StoredMatrix:
 def unswizzled(
     name: str, scales: NDArray[np.uint8], shape: tuple[int, int], swizzled: bool | None = None
 ) -> NDArray[np.uint8]:
-    """Return scale codes in plain order, whatever order the file has them in.
+    """Return scale codes in plain order.
 
     Matrix units read tiles of 128 rows and 4 columns, each a run of 512 bytes in which row r and
     column c lie at ``(r mod 32) 16 + (r // 32) 4 + c``; padding fills the last tiles.
 
     Args:
-        name: of the tensor.
-        scales: as the file has them.
-        shape: rows and columns of scales.
-        swizzled: whether they are; None: unless they have that shape.
+        name: name of the tensor.
+        scales: scale codes of the file.
+        shape: plain shape, rows and columns.
+        swizzled: whether scales are in tiles; None: unless they have the plain shape.
 
     Returns:
-        A view of plain scales, a copy of others.
+        A view of plain scales, a copy of scales in tiles.
 
     Raises:
-        FpsimError: a shape that is neither.
+        FpsimError: a shape of neither order.
     """
     rows, columns = shape
     if scales.shape == shape and not swizzled:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The recipes that come with fpsim, one module each; see `fpsim.bridge.recipe`."""
+"""The recipes of fpsim, one module each; see `fpsim.bridge.recipe`."""
 
 from fpsim.bridge.recipe import Recipe, get_recipe, recipe_names, register
 

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """AMXFP4 (arXiv 2411.09909): one scale per sign and block of 32, by direct cast.
 
-Linear layers and both products of attention are cast, each along the axis it sums; lm_head,
-embeddings, norms and softmax stay float. V is blocked along the sequence, 32 tokens to a scale.
+Linear layers and both products of attention are cast, each along its summed axis; lm_head,
+embeddings, norms and softmax stay float. V is in blocks along the sequence, 32 tokens to a scale.
 
-While decoding, the last block of V is open. Policy: V is cast afresh from the cached float values
-at every step, in blocks counted from token 0. A full block gives the same codes ever after; the
-open one is scaled by the tokens it holds so far. One layer's step thus gives what its full pass
-over the same prefix gives in the last row. (Earlier rows of a full pass see blocks scaled by later
-tokens, so deeper layers differ; the reference code evaluates only full passes.)
+While decoding, the last block of V grows. V is therefore cast anew from the cached float values at
+every step, in blocks counted from token 0: a full block always has the same codes, the last block
+is scaled by its tokens so far. One layer's step gives the last row of a full pass over the same
+prefix. (Earlier rows of a full pass use blocks scaled by later tokens, so deeper layers differ; the
+reference code evaluates only full passes.)
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _VARIANTS = ("amxfp4", "amxfp4-rne", "amxfp4-pot", "amxfp4-pot-r")
 class AmxRecipe(BlockRecipe):
     """AMXFP4; ``variant`` selects FP8 scales (ties away or even) or powers of two.
 
-    ``group`` is the number of elements per pair of scales, ``scale`` another floating-point format
-    of scales of at most 16 bits: the reference's E4M3 with every code in use is ``e4m3f``, FP16 is
-    ``e5m10``. ``operands`` of attention: ``all``, or ``kv``: only K and V (the reference's
-    kv_quant_only).
+    ``group`` is the number of elements per pair of scales; ``scale`` replaces the format of scales
+    by another floating-point format of at most 16 bits: the reference's E4M3 with every code in use
+    is ``e4m3f``, FP16 is ``e5m10``. ``operands`` of attention: ``all``, or ``kv`` for K and V alone
+    (the reference's kv_quant_only).
     """
 
     quantize_attention: bool = True
@@ -52,7 +52,7 @@ class AmxRecipe(BlockRecipe):
             raise not_one_of("recipe: operands", self.operands, ("all", "kv"))
 
     def format(self, width: int) -> BlockFormat:
-        """Return the variant; only 4 bits are defined."""
+        """Return the variant of the block format; only 4 bits have one."""
         if width != 4:
             raise FpsimError(f"bits: amxfp4 has 4 bits, not {width}; allowed: 4, 16")
         fmt = get_block_format(self.variant)
@@ -69,7 +69,7 @@ class AmxRecipe(BlockRecipe):
         return fmt
 
     def attention(self, layer: str) -> AttentionCasts | None:
-        """Return the casts of all four operands, or of K and V."""
+        """Return the casts of all four operands of attention, or of K and V."""
         casts = super().attention(layer)
         if casts is None or self.operands == "all":
             return casts

@@ -22,9 +22,9 @@ class AnyFourRecipe(SystemRecipe):
     """any4: weights scaled per group and clustered per row; inputs stay float16.
 
     Source: arXiv 2507.04610 and its code; equations at `fpsim.bridge.systems.tables`. ``group``
-    columns share a scale and an offset. ``weighted=false`` clusters without the mean magnitudes of
-    inputs that calibration finds. ``inputs`` is any cast that a unit multiplies; the paper's
-    setting is float16. Offsets are added to what the unit sums, exactly.
+    columns share a scale and an offset. ``weighted=false`` clusters without weighting by mean
+    magnitudes of inputs from calibration. ``inputs`` is any cast that a unit multiplies; the paper
+    has float16. Offsets are added to the unit's sums exactly.
     """
 
     inputs: str = "fp16"
@@ -40,11 +40,11 @@ class AnyFourRecipe(SystemRecipe):
 
     @property
     def reads_inputs(self) -> bool:
-        """Whether calibration looks at inputs at all."""
+        """Whether calibration needs inputs at all."""
         return self.weighted
 
     def prepare(self, group: GroupData) -> dict[str, LayerForm]:
-        """Return one segment per layer."""
+        """Return a form with one segment per layer."""
         return {name: self._layer(group, name) for name in group.names}
 
     def _layer(self, group: GroupData, name: str) -> LayerForm:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Direct casts to the published block formats: MXFP4, NVFP4, Four Over Six, NF4, HiF4 and others.
 
-Weights are cast once, activations as they come, both in blocks along in_features; no data is
-needed. Wider settings of MXFP4 use the MX formats of that width.
+Weights are cast once, activations in every pass, both in blocks along in_features; no calibration
+is needed. Wider settings of MXFP4 use the MX formats of that width.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _cast(fmt: BlockFormat) -> BlockCast:
 
 @dataclass(frozen=True)
 class BlockRecipe(Recipe):
-    """One block format per width, for weights and activations alike.
+    """One block format per width, for weights and for activations.
 
     ``quantize_attention`` casts attention's products too: Q and K along the head, P and V along
     the keys.
@@ -83,12 +83,12 @@ class MxRecipe(BlockRecipe):
 
 @dataclass(frozen=True)
 class FormatRecipe(BlockRecipe):
-    """A named 4-bit block format; activations take the one called ``NAME-a`` if there is one."""
+    """A named 4-bit block format; activations use the format ``NAME-a`` if there is one."""
 
     block_format: str = "nvfp4"
 
     def format(self, width: int) -> BlockFormat:
-        """Return the format of weights; only 4 bits exist."""
+        """Return the format of weights; only 4 bits have one."""
         if width != 4:
             raise FpsimError(f"bits: {self.block_format} has 4 bits, not {width}; allowed: 4, 16")
         return get_block_format(self.block_format)
@@ -103,7 +103,7 @@ class FormatRecipe(BlockRecipe):
 
 @dataclass(frozen=True)
 class OneFormatRecipe(BlockRecipe):
-    """One block format, by name or as it is, whatever ``bits`` say."""
+    """One block format, by name or as an object, for any ``bits``."""
 
     block_format: str | BlockFormat = "mxfp8-e4m3"
 
@@ -125,7 +125,7 @@ class RazorRecipe(BlockRecipe):
         return get_block_format(f"qrazor-a4-g{self.group}")
 
     def weight(self, layer: str) -> Cast | None:
-        """Return the weights' format, which starts from 8 bits."""
+        """Return the weights' format, which starts from integers of 8 bits."""
         if self.bits.weight in FLOAT_BITS:
             return None
         return _cast(get_block_format(f"qrazor-w4-g{self.group}"))

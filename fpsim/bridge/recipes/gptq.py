@@ -29,18 +29,18 @@ SEARCH = 80
 
 
 def weight_cast(element: str, search: int = 0) -> Cast:
-    """Return the cast of weights per output channel or in blocks that a recipe's option says.
+    """Return the cast of weights, per output channel or in blocks, named by a recipe's option.
 
     Args:
         element: ``int4`` (symmetric, max / 7), ``int4-asym``, another element format, or a block
             format.
-        search: shares of each row's range to try, where its scale is its own.
+        search: number of shares of each row's range to try, for scales per row.
 
     Returns:
         The cast.
 
     Raises:
-        FpsimError: anything else.
+        FpsimError: another text.
     """
     if element in BLOCK_FORMATS:
         return BlockCast(get_block_format(element))
@@ -56,16 +56,16 @@ def rounded(
     cast: Cast,
     options: WeightOptions,
 ) -> tuple[Operand, str]:
-    """Round a weight (N, K) by GPTQ or, where the options say so, to nearest.
+    """Round a weight (N, K) by GPTQ or, if the options say so, to nearest.
 
     Args:
         weight: (N, K).
-        hessian: (K, K); None: rounded to nearest.
-        cast: freezes the scales.
-        options: whether, in which order and how damped.
+        hessian: (K, K); None: round to nearest.
+        cast: the cast whose scales are fixed.
+        options: solver, order and damping.
 
     Returns:
-        The operand and, where more damping was needed than asked for, a remark.
+        The operand and, if more damping was needed than requested, a remark.
     """
     if hessian is None or not options.solver:
         return cast.quantize(weight.astype(np.float32)), ""
@@ -78,14 +78,14 @@ def rounded(
 
 @dataclass(frozen=True)
 class WeightOptions:
-    """How a weight is rounded: ``solver`` (else to nearest), ``order``, ``damping``."""
+    """Rounding of a weight: ``solver`` (false: to nearest), ``order``, ``damping``."""
 
     solver: bool = True
     order: str = "natural"
     damping: float = 0.01
 
     def order_of(self, hessian: NDArray[np.float64]) -> NDArray[np.int64] | None:
-        """Return the order of the columns: None, or by falling second moment."""
+        """Return the order of columns: None, or by falling second moment."""
         if self.order == "natural":
             return None
         return np.argsort(-np.diag(hessian), kind="stable")
@@ -99,11 +99,11 @@ class GptqRecipe(SystemRecipe):
     setting is INT4 with a zero point per output channel and FP16 inputs; here ``element`` may be
     any element (``int4`` symmetric, ``int4-asym``, ``e2m1``) or block format (``mxfp4``, ``nvfp4``,
     ...), and ``inputs`` any cast that a unit multiplies. ``group``: integers with a scale and zero
-    point per so many columns, fitted when the group is met, from weights as they are then (the
-    official code reads weights of up to 127 columns before). ``order``: ``natural``, or
-    ``activation``: by falling second moment, with all scales frozen before ("static groups").
+    point per so many columns, fitted at the group's first column from the weights updated by then
+    (the official code reads weights that are up to 127 columns old). ``order``: ``natural``, or
+    ``activation``: by falling second moment, with all scales fixed first ("static groups").
     ``solver=false`` rounds to nearest on the same grid. A singular second moment is damped ten
-    times more, and said.
+    times more, with a note.
     """
 
     inputs: str = "fp16"
@@ -128,7 +128,7 @@ class GptqRecipe(SystemRecipe):
 
     @property
     def reads_inputs(self) -> bool:
-        """Whether calibration looks at inputs at all: not where weights are rounded to nearest."""
+        """Whether calibration needs inputs at all; not for rounding to nearest."""
         return self.solver
 
     @property
@@ -137,7 +137,7 @@ class GptqRecipe(SystemRecipe):
         return WeightOptions(self.solver, self.order, self.damping)
 
     def prepare(self, group: GroupData) -> dict[str, LayerForm]:
-        """Return one segment per layer."""
+        """Return a form with one segment per layer."""
         return {name: self._layer(group, name) for name in group.names}
 
     def _layer(self, group: GroupData, name: str) -> LayerForm:
@@ -173,12 +173,12 @@ class MrGptqRecipe(GptqRecipe):
     """MR-GPTQ: GPTQ on MXFP4 or NVFP4 behind block Hadamards on both operands.
 
     Source: arXiv 2509.23202 and the code of FP-Quant. Inputs of every layer are rotated in blocks
-    of ``rotation`` elements (the largest power of two up to it that divides K; 1: none) before they
-    are cast, weights once; scales come from the rotated weight and stay; inputs are cast while the
-    second moments are collected. ``element``: ``nvfp4``, ``mxfp4-div3`` (the paper's MXFP4 scale
-    2^floor(log2 max) / 3, which never clips), ``mxfp4``, ...; inputs have the same format unless
-    ``inputs`` says another. Layers fused in vLLM do not share their NVFP4 tensor scale here: it
-    changes values only where tensors differ by orders of magnitude.
+    of ``rotation`` elements (the largest power of two up to it that divides K; 1: none) before
+    their cast, weights once; scales come from the rotated weight and stay fixed; inputs are cast
+    while second moments are collected. ``element``: ``nvfp4``, ``mxfp4-div3`` (the paper's MXFP4
+    scale 2^floor(log2 max) / 3, which never clips), ``mxfp4``, ...; inputs have this format unless
+    ``inputs`` names another. Layers fused in vLLM do not share an NVFP4 tensor scale here, which
+    changes values only if their tensors differ by orders of magnitude.
     """
 
     inputs: str = ""
@@ -195,7 +195,7 @@ class MrGptqRecipe(GptqRecipe):
             raise FpsimError(f"recipe: rotation: {self.rotation!r} is not a positive number")
 
     def prepare(self, group: GroupData) -> dict[str, LayerForm]:
-        """Return one segment per layer behind a block Hadamard."""
+        """Return a form per layer with one segment after a block Hadamard."""
         size = hadamard_size(group.width, self.rotation)
         turn = BlockHadamard(size)
         forms = {}

@@ -6,9 +6,9 @@
     llm-fp4-minmax     E2M1 (E3M2, E4M3) clipped at the largest magnitude seen
     llm-fp4-encoder    llm-fp4 by the Fisher objective, attention cast: the paper's BERT and ViT
 
-As in the released code the lm_head is cast too, embeddings have a bias per entry, and attention's
+As in the released code, lm_head is cast too, embeddings have a bias per entry, and attention's
 products stay float in a LLaMA. The integers b_j of the pre-shift are the unit's run-time exponents;
-``fold=true`` puts them into the 4-bit weights instead, with loss.
+``fold=true`` puts them into the 4-bit weights, with loss.
 """
 
 from __future__ import annotations
@@ -44,11 +44,12 @@ class LlmFp4Recipe(Recipe):
     """FPQ and its controls.
 
     ``grid``: ``published`` (with its quirks) or ``corrected``. ``reading`` of the pre-shift:
-    ``paper`` (equation 15) or ``code``. ``objective``: ``l2``, or ``fisher``: output errors weighed
-    by the squared gradient of the loss, where it depends on the layer. ``order`` of a round:
-    ``code``, or ``paper``: inputs before weights (algorithm 1). ``quantize_attention``: both
-    products of attention too, a format and a bias per operand. ``llm-fp4-encoder`` is what the
-    paper does for BERT and ViT: Fisher and cast attention.
+    ``paper`` (equation 15) or ``code``. ``objective``: ``l2``, or ``fisher``: output errors
+    weighted by the squared gradient of the loss, for layers with influence on it. ``order`` of a
+    round: ``code``, or ``paper``: inputs before weights (algorithm 1). ``quantize_attention``: cast
+        both products of
+    attention too, with a format and a bias per operand. ``llm-fp4-encoder`` is the paper's setting
+    for BERT and ViT: Fisher and cast attention.
     """
 
     bits: Bits = ALL_FOUR
@@ -92,10 +93,10 @@ class LlmFp4Recipe(Recipe):
         )
 
     def description(self) -> dict[str, Any]:
-        """Return the options that decide a calibration (``fold`` does not)."""
+        """Return the options on which a calibration depends (not ``fold``)."""
         names = ("method", "grid", "reading", "objective", "rounds")
         about = {"bits": str(self.bits), **{name: getattr(self, name) for name in names}}
-        # Files of earlier versions do not name these.
+        # Files of earlier versions lack these options.
         if self.quantize_attention:
             about["quantize_attention"] = True
         if self.order != Order.CODE:
@@ -104,14 +105,14 @@ class LlmFp4Recipe(Recipe):
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether a calibration is there."""
+        """Whether the recipe has a calibration."""
         return self.constants is not None
 
     def calibrated(self, calibration: Any) -> Self:
         """Return the recipe with a `Calibration` or the path of one.
 
         Raises:
-            FpsimError: a calibration made with other options, naming the first.
+            FpsimError: a calibration with other options; the message names the first.
         """
         found = Calibration.load(calibration)
         for key, value in self.description().items():
@@ -123,7 +124,7 @@ class LlmFp4Recipe(Recipe):
         return replace(self, constants=found)
 
     def check_layers(self, prints: dict[str, str]) -> None:
-        """Raise `FpsimError` unless the calibration is of these layers."""
+        """Raise `FpsimError` unless the calibration covers the layers with their weights."""
         assert self.constants is not None
         self.constants.check_layers(prints, "calibration: it")
 
@@ -149,7 +150,7 @@ class LlmFp4Recipe(Recipe):
         return ShiftCast(c.input_format, c.rho, c.shifts, self.fold)
 
     def attention(self, layer: str) -> AttentionCasts | None:
-        """Return the static casts of a layer's products, where they were searched."""
+        """Return the static casts of a layer's products, if the calibration has them."""
         if not self.quantize_attention or self.weights_only:
             return None
         scores, values = (_operands(self._layer(f"{layer}/{product}")) for product in PRODUCTS)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Systems that give layers or groups grids of their own: SliM-LLM, HQ-DiT, QRazor."""
+"""Systems with a different grid per layer or group: SliM-LLM, HQ-DiT, QRazor."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from fpsim.formats.names import get_format
 
 __all__ = ["HqditRecipe", "RazorSystem", "SlimRecipe", "chosen_format", "salience", "spread_ratio"]
 
-#: SliM-LLM adds this to the second moments' diagonal before it looks at salience.
+#: SliM-LLM adds this number to the second moments' diagonal before it computes salience.
 SALIENCE_DAMPING = 0.01
 
 
@@ -39,10 +39,10 @@ def salience(
     Args:
         weight: (N, K).
         hessian: (K, K), invertible; U is the Cholesky factor of its inverse.
-        group: columns.
+        group: columns per group.
 
     Returns:
-        The salience.
+        The salience of each group.
     """
     factor, _ = inverse_factor(hessian, 0.0)
     per_column = (weight**2).sum(axis=0) / np.diag(factor) ** 2
@@ -53,16 +53,16 @@ def salience(
 class SlimRecipe(SystemRecipe):
     """SliM-LLM: groups of columns have 2, 3 or 4 bits (b - 1, b, b + 1) by salience, b on average.
 
-    Source: arXiv 2405.14917 and its code. Salience of a group: sum of w^2 / U_jj^2 with U from the
+    Source: arXiv 2405.14917 and its code. Salience of a group: sum of w^2 / U_jj^2, with U from the
     second moments plus 0.01 on the diagonal. For i = 1 .. G / 2 - 1 the i least salient groups lose
-    a bit and the i most salient gain one; the i is taken whose rounded weight changes the softmax
-    over output channels least (KL divergence from the float one, on kept rows). Then GPTQ, a
-    group's range searched over 1, up to 1.1 and down to 0.9 of itself when it is met.
-    ``mixed=false``: b bits everywhere. Weights only: ``inputs`` is what the unit multiplies by. All
-    groups are one product of one wider integer element.
+    a bit and the i most salient ones gain one; the chosen i is the one whose rounded weight changes
+    the softmax over output channels least (KL divergence from the float softmax, on kept rows).
+    Then GPTQ, with a group's range searched over 1, up to 1.1 and down to 0.9 of itself at its
+    first column. ``mixed=false``: b bits everywhere. Weights only: ``inputs`` is the cast of inputs
+    for the unit. All groups are one product with one wider integer element.
 
     Deviations: groups are the largest divisor of K up to ``group``; the code's factor for salient
-    elements in the search is 1 by default, so there is none here; 1-bit groups are integers too.
+    elements in the search is 1 by default and left out here; 1-bit groups are integers too.
     """
 
     inputs: str = "fp16"
@@ -79,7 +79,7 @@ class SlimRecipe(SystemRecipe):
             raise FpsimError(f"recipe: average: {self.average!r} is not in 2..7")
 
     def prepare(self, group: GroupData) -> dict[str, LayerForm]:
-        """Return one segment per layer."""
+        """Return a form with one segment per layer."""
         return {name: self._layer(group, name) for name in group.names}
 
     def _layer(self, group: GroupData, name: str) -> LayerForm:
@@ -106,11 +106,11 @@ class SlimRecipe(SystemRecipe):
         Args:
             weight: (N, K).
             hessian: (K, K), damped.
-            size: columns of a group.
+            size: columns per group.
             rows: inputs on which the output is compared, (T, K).
 
         Returns:
-            Bits, whose mean is the recipe's.
+            Bits per group, with the recipe's bits as mean.
         """
         count = weight.shape[1] // size
         order = np.argsort(salience(weight, hessian, size), kind="stable")
@@ -145,8 +145,8 @@ class SlimGrid(GroupGrid):
 
         Args:
             first: the group's first column.
-            values: its columns as they are now, (N, g).
-            importance: 1 / U_jj^2 of its columns, (g,).
+            values: the group's updated columns, (N, g).
+            importance: 1 / U_jj^2 of the columns, (g,).
         """
         at = first // self.group
         low = np.minimum(values.min(axis=1, keepdims=True), 0)
@@ -168,7 +168,7 @@ class SlimGrid(GroupGrid):
 
 # -- HQ-DiT --------------------------------------------------------------------------------------
 
-#: Formats that a layer chooses from, with the ratio of their largest value to their smallest.
+#: Formats for HQ-DiT's choice, with the ratio of largest to smallest value.
 FORMATS = {"e1m2": 7.0, "e2m1": 12.0, "e3m0": 64.0}
 
 
@@ -191,9 +191,10 @@ def _least(rows: NDArray[np.float64]) -> str:
 
 @cache
 def _shift() -> float:
-    """Return the constant that makes `chosen_format` agree with least error most often.
+    """Return the constant with which `chosen_format` most often agrees with the least error.
 
-    On rows of normal, Laplace and uniform values; the middle of the best stretch.
+    Trials are rows of normal, Laplace and uniform values; the result is the middle of the best
+    range.
     """
     random = np.random.default_rng(0)
     samples: list[NDArray[np.float64]] = []
@@ -222,8 +223,8 @@ def _nearest(ratio: float, shift: float) -> str:
 def chosen_format(rows: NDArray[np.floating]) -> str:
     """Return the format whose ratio of largest to smallest value is nearest to that of rows.
 
-    It is the rule that the paper's abstract hints at, without a look at errors; its constant is
-    fitted once, to where least squared error chooses on rows of common distributions.
+    The paper's abstract suggests this rule, which does not compute errors; its constant is fitted
+    once, to the least squared error on rows of common distributions.
     """
     return _nearest(spread_ratio(rows), _shift())
 
@@ -233,10 +234,10 @@ class HqditRecipe(SystemRecipe):
     """HQ-DiT: every layer's FP4 format by a statistic of its data, behind a Hadamard matrix.
 
     Source: arXiv 2405.19751, of which the abstract and third-party notes are known; `chosen_format`
-    is inferred. Inputs are rotated in blocks of up to ``rotation`` elements, weights once; a format
-    for the weight from the rotated weight, one for inputs from kept rows; scales per output channel
-    (with a search for a clipped range) and per token; weights by GPTQ. ``element``: one format for
-    all instead of the choice, such as ``e2m1``.
+    is inferred. Inputs are rotated in blocks of up to ``rotation`` elements, weights once; the
+    weight's format is chosen from the rotated weight, the inputs' from kept rows; scales are per
+    output channel (with a search for a clipped range) and per token; weights are rounded by GPTQ.
+    ``element``: one format for all layers, such as ``e2m1``, in place of the choice.
     """
 
     inputs: str = "e2m1"
@@ -255,7 +256,7 @@ class HqditRecipe(SystemRecipe):
             raise FpsimError(f"recipe: rotation: {self.rotation!r} is not a positive number")
 
     def prepare(self, group: GroupData) -> dict[str, LayerForm]:
-        """Return one segment per layer in formats of its own."""
+        """Return a form with one segment per layer, in the layer's formats."""
         turn = BlockHadamard(hadamard_size(group.width, self.rotation))
         forms = {}
         for name in group.names:
@@ -280,13 +281,13 @@ class RazorSystem(SystemRecipe):
     """QRazor whole: W4A4, and KV4 with ``kv=true``, from 8-bit weights and 16-bit inputs.
 
     Source: arXiv 2501.13331 and third-party code. Base integers: weights 8 bits per output channel,
-    inputs 16 bits under one static scale per layer, queries and probabilities 16 bits per token and
-    fixed, keys and values 8 bits. Of every group of ``group`` elements four bits are kept
-    (`RazorCast`); K and V in groups along the head, so that in P V the shift changes from token to
-    token. ``solver``: GPTQ on the frozen flags. ``half_up``: ties up in magnitude, as a rounder in
-    hardware, instead of to even, as the code.
+    inputs 16 bits with one static scale per layer, queries 16 bits with a scale per token,
+    probabilities 16 bits with a fixed scale, keys and values 8 bits. Of each group of ``group``
+    elements four bits are kept (`RazorCast`); K and V in groups along the head, so that in P V the
+    shift changes from token to token. ``solver``: GPTQ with fixed shifts. ``half_up``: ties go up
+    in magnitude, as in hardware, not to even as in the code.
 
-    Deviations: bases of keys, values and queries by the pass, not static.
+    Deviations: base scales of keys, values and queries are found in each pass, not static.
     """
 
     inputs: str = "int16"
@@ -302,7 +303,7 @@ class RazorSystem(SystemRecipe):
             raise FpsimError(f"recipe: group: {self.group!r} is not a positive number")
 
     def prepare(self, group: GroupData) -> dict[str, LayerForm]:
-        """Return one segment per layer."""
+        """Return a form with one segment per layer."""
         largest = float(group.statistics[group.names[0]].maxima.max())
         scale = float(np.float32(largest / 32767)) or 1.0
         inputs = RazorCast(16, self.group, scale, self.half_up)
@@ -323,7 +324,7 @@ class RazorSystem(SystemRecipe):
         }
 
     def attention(self, layer: str) -> AttentionCasts | None:
-        """Return 16 bits for queries and probabilities, four of eight for keys and values."""
+        """Return 16 bits for queries and probabilities, four of eight bits for keys and values."""
         if not self.kv:
             return None
         cache_cast: Any = RazorCast(8, self.group, None, self.half_up)

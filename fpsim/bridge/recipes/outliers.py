@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Systems that keep outliers apart: QUIK's columns, SpQR's weights, OCC's activations."""
+"""Systems that treat outliers separately: QUIK's columns, SpQR's weights, OCC's activations."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ __all__ = ["OccRecipe", "QuikRecipe", "SpqrGrid", "SpqrRecipe"]
 
 @dataclass(frozen=True)
 class QuikRecipe(SystemRecipe):
-    """QUIK: input channels of the largest magnitudes stay FP16, the rest is INT4 by INT4.
+    """QUIK: input channels of the largest magnitudes stay FP16, the others are INT4 times INT4.
 
     Source: arXiv 2310.09259 and its code. A layer's columns are sorted by their largest calibration
     input; the last ``columns`` (default: a sixteenth of K, as 256 of 4096) stay FP16. GPTQ runs in
-    that order, so they take up the error of all others. Weights of the rest have a symmetric scale
-    per output channel with a search for a clipped range, inputs a zero point per token, both found
-    without the FP16 columns. Layers that end an MLP are 8 by 8 bits with columns times K / width in
-    whole numbers (``wide=false``: 4 by 4). Equation: y = s_x s_w (sum q_x q_w - z sum q_w) + X_O
-    W_O^T.
+    that order, so these columns take up the error of all others. The other weights have a symmetric
+    scale per output channel with a search for a clipped range, the other inputs a zero point per
+    token, both found without the FP16 columns. Layers that end an MLP are 8 by 8 bits, with columns
+    times K / width in whole numbers (``wide=false``: 4 by 4). Equation: y = s_x s_w (sum q_x q_w -
+    z sum q_w) + X_O W_O^T.
 
-    Deviations: integer zero points (the kernels keep the float minimum); calibrated on the
-    activations of the batches given, not on two data sets.
+    Deviations: integer zero points (the kernels keep the float minimum); calibration on the given
+    batches, not on two data sets.
     """
 
     inputs: str = "int4-asym"
@@ -64,7 +64,7 @@ class QuikRecipe(SystemRecipe):
         return {"width": int(data.states[0].shape[-1])}
 
     def prepare(self, group: GroupData) -> dict[str, LayerForm]:
-        """Return a segment and FP16 columns per layer."""
+        """Return a form per layer with a segment and FP16 columns."""
         width = int(group.shared.get("width", group.width))
         count = self.columns or max(width // 16, 1)
         wide = self.wide and group.ends_mlp and group.number >= 0
@@ -88,7 +88,7 @@ class QuikRecipe(SystemRecipe):
         if count:
             sides = (FloatColumns(outliers, found.values[:, end:].astype(np.float32)),)
         inputs = input_cast("int8-asym") if wide else self.input_cast()
-        if not end:  # nothing is left for the unit but a column of zeros
+        if not end:  # the unit has only a column of zeros
             grid.codes[:] = grid.nearest.format.encode(0.0)
             columns = order[:1]
         segment = Segment(grid.operand(), inputs, columns)
@@ -97,24 +97,25 @@ class QuikRecipe(SystemRecipe):
 
 # -- SpQR ----------------------------------------------------------------------------------------
 
-#: Zero points are kept in eighths of a step, so that code minus zero is one fixed-point element.
+#: Steps of zero points per quantization step: eighths, so that code minus zero is one fixed-point
+#: element.
 _ZERO_LSB = -3
 
 
 class SpqrGrid:
     """SpQR's grid: groups of g columns, scale and zero point of 3 bits each, by 16 rows.
 
-    A group's range is fitted without the values that harm the others most: with one left out, the
-    rest's error, weighed by 1 / U_jj^2, must fall by more than ``threshold``. Scales and zero
-    points are then rounded to 3 bits, asymmetric over 16 consecutive rows; scales once more to
-    FP16, zero points to eighths of a step.
+    A group's range is fitted without the values that harm the others most: leaving out such a value
+    lowers the error of the others, weighted by 1 / U_jj^2, by more than ``threshold``. Scales and
+    zero points are then rounded to 3 bits, asymmetrically over 16 consecutive rows; scales once
+    more to FP16, zero points to eighths of a step.
 
     Args:
-        shape: of the weight, (N, K).
+        shape: shape of the weight, (N, K).
         group: columns per scale.
-        bits: of codes.
-        threshold: of the gain; infinite: no outliers.
-        second: bits of scales and zero points; 0: they are not rounded to few bits.
+        bits: bits of codes.
+        threshold: threshold of the gain; infinite: no outliers.
+        second: bits of scales and zero points; 0: they are not rounded to so few bits.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class SpqrGrid:
 
     @property
     def levels(self) -> int:
-        """Steps in a range."""
+        """Steps of a range."""
         return (1 << self.bits) - 1
 
     def start(
@@ -140,8 +141,8 @@ class SpqrGrid:
 
         Args:
             first: the group's first column.
-            values: its columns as they are now, (N, g).
-            importance: 1 / U_jj^2 of its columns, (g,).
+            values: the group's updated columns, (N, g).
+            importance: 1 / U_jj^2 of the columns, (g,).
         """
         outlier = leave_one_out(values, importance, self.levels) > self.threshold
         kept = np.where(outlier, 0, values)
@@ -164,14 +165,14 @@ class SpqrGrid:
         return np.asarray(found * scale)
 
     def forget(self, column: int, rows: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Give some rows of a column the values nearest to zero, and return the column."""
+        """Set some rows of a column to the values nearest to zero, and return the column."""
         at = column // self.group
         found = self.round(column, np.zeros(self.values.shape[0]))
-        self.values[~rows, column] = 0  # the caller rounds these again
+        self.values[~rows, column] = 0  # the caller rounds the other rows again
         return np.where(rows, found, 0 * self.scale[:, at])
 
     def operand(self) -> Operand:
-        """Return the dense part for a unit."""
+        """Return the dense part as an operand."""
         largest = max(float(np.abs(self.values).max()), 1.0)
         width = int(np.ceil(np.log2(largest + 1))) + 1 - _ZERO_LSB
         element = FixedFormat(width, _ZERO_LSB)
@@ -196,7 +197,7 @@ def _float_range(
 def leave_one_out(
     values: NDArray[np.float64], importance: NDArray[np.float64], levels: int
 ) -> NDArray[np.float64]:
-    """Return by how much a group's error falls with each of its values left out, (N, g).
+    """Return the gain of leaving out each value of a group, (N, g).
 
     Args:
         values: (N, g).
@@ -204,7 +205,7 @@ def leave_one_out(
         levels: steps of the range.
 
     Returns:
-        Error of all values, minus error of the others under a range fitted to them alone.
+        Error of all values, minus the error of the others with a range fitted to the others alone.
     """
 
     def error(part: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -237,14 +238,14 @@ def _in_few_bits(values: NDArray[np.float64], bits: int, rows: int = 16) -> NDAr
 class SpqrRecipe(SystemRecipe):
     """SpQR: small groups whose scales have 3 bits, and about 1 % of the weights kept sparse.
 
-    Source: arXiv 2306.03078 and its code. ``threshold`` tau: a weight is an outlier where its
-    squared error over U_jj^2 exceeds tau times the mean over columns of var(W_:j) / U_jj^2; it is
-    kept in FP16, and no error of it goes to later columns. Groups as in `SpqrGrid`. Weights only:
-    ``inputs`` is what the unit multiplies them by. ``sparse=false``: no outliers.
+    Source: arXiv 2306.03078 and its code. ``threshold`` tau: a weight is an outlier if its squared
+    error over U_jj^2 exceeds tau times the mean over columns of var(W_:j) / U_jj^2; it is kept in
+    FP16, and its error is not passed to later columns. Groups as in `SpqrGrid`. Weights only:
+    ``inputs`` is the cast of inputs for the unit. ``sparse=false``: no outliers.
 
     Deviations: columns in natural order, so groups are blocks; GPTQ's usual damping share of 1 is
-    added before unused inputs are mended; zero points in eighths; the sparse values are what is
-    missing to the dense ones, not their replacement.
+    added before unused inputs are repaired; zero points in eighths; sparse values are added to the
+    dense ones and do not replace them.
     """
 
     inputs: str = "fp16"
@@ -261,7 +262,7 @@ class SpqrRecipe(SystemRecipe):
             raise FpsimError(f"recipe: bits_per_code: {self.bits_per_code!r} is not in 2..8")
 
     def prepare(self, group: GroupData) -> dict[str, LayerForm]:
-        """Return a segment and a sparse side path per layer."""
+        """Return a form per layer with a segment and a sparse side path."""
         return {name: self._layer(group, name) for name in group.names}
 
     def _layer(self, group: GroupData, name: str) -> LayerForm:
@@ -301,15 +302,15 @@ class SpqrRecipe(SystemRecipe):
 class OccRecipe(Recipe):
     """FP4 training's forward pass: inputs clamped at quantiles, the rest beside the unit.
 
-    Source: arXiv 2501.17116 (section 3.2) and MS-AMP. Inputs are clamped at the quantiles
-    1 - alpha and alpha of the whole tensor; what lies beyond, about 2 (1 - alpha) of the values, is
-    multiplied in ``residual`` precision (FP8; ``none``: lost, as the released code does by
-    default). Clamped inputs have a scale per token, weights per output channel. By default the
-    residual meets the cast weight (``exact_weight=true``: the float one, as the paper writes).
-    ``alpha=1``: no clamping. ``by_token``: quantiles of each token, as the code, which makes tokens
-    independent of each other.
+    Source: arXiv 2501.17116 (section 3.2) and MS-AMP. Inputs are clamped at the quantiles 1 - alpha
+    and alpha of the whole tensor; the residual, about 2 (1 - alpha) of the values, is multiplied in
+    ``residual`` precision (FP8; ``none``: it is lost, as in the released code by default). Clamped
+    inputs have a scale per token, weights per output channel. By default the residual is multiplied
+    by the cast weight (``exact_weight=true``: by the float weight, as in the paper). ``alpha=1``:
+    no clamping. ``by_token``: quantiles of each token, as in the code, so that tokens are
+    independent.
 
-    Deviations: ties half to even, where the released lookup rounds them up.
+    Deviations: ties go to even; the released look-up rounds them up.
     """
 
     element: str = "e2m1"

@@ -2,9 +2,9 @@
 """Systems that rotate the residual stream: QuaRot, QUAD, SpinQuant.
 
 A rotation that the papers fold into weights on both sides is applied here where a layer reads and
-undone where it writes (`LayerForm.maps` and ``back``); weights, codes and products are those of the
-fused model, up to float32 roundings of the rotation itself. The official codes also subtract the
-row means of the embedding, which RMS norms do not undo; that is left out.
+undone where it writes (`LayerForm.maps` and ``back``); weights, codes and products equal the fused
+model's, up to float32 roundings of the rotation. The official codes also subtract the row means of
+the embedding, which RMS norms do not compensate; this is left out.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = ["QuadRecipe", "QuarotRecipe", "SpinquantRecipe", "residual_projection
 
 
 def _random_rotation(width: int, seed: int) -> NDArray[np.float64]:
-    """Return a random Hadamard matrix, or a random orthogonal one where there is none."""
+    """Return a random Hadamard matrix, or a random orthogonal one if none exists of this size."""
     try:
         return random_hadamard(width, seed)
     except FpsimError:
@@ -52,21 +52,20 @@ def _width(stream: StreamModel) -> int:
 
 @dataclass(frozen=True)
 class QuarotRecipe(SystemRecipe):
-    """QuaRot: everything that is cast is rotated first, so that no channel stands out.
+    """QuaRot: all cast operands are rotated first, so that no channel has outliers.
 
     Source: arXiv 2404.00456 and its code. Gains of RMS norms go into the layers that read them; the
-    residual stream is rotated by a random Hadamard matrix (or the one of `orthogonal` where there
-    is none of its width), what leaves attention and the middle of the MLP by a Hadamard matrix
-    online. Weights: ``element`` per output channel, GPTQ, a search for a clipped range (both off
-    with ``solver=false``); inputs: symmetric per token times ``clip`` (paper 0.9, code 1). ``kv``
-    is ``float`` or ``int4-asym``: keys and values per token and head with a zero point, clipped at
-    0.95, keys and queries rotated after their positions are in; queries and probabilities are then
-    FP16. ``wide`` casts the layers that end an MLP with 8 bits. ``rotate=false``: the same without
-    any rotation.
+    residual stream is rotated by a random Hadamard matrix (or by `orthogonal` if none exists of its
+    width), attention's output and the MLP's hidden values by a Hadamard matrix online. Weights:
+    ``element`` per output channel, GPTQ, a search for a clipped range (both off with
+    ``solver=false``); inputs: symmetric per token, times ``clip`` (paper 0.9, code 1). ``kv`` is
+    ``float`` or ``int4-asym``: keys and values per token and head with a zero point, clipped at
+    0.95, keys and queries rotated after their positions; queries and probabilities are then FP16.
+    ``wide`` casts layers that end an MLP with 8 bits. ``rotate=false``: no rotations.
 
-    Deviations: one online Hadamard matrix over all heads instead of one fused into the values and
-    one across heads (their product is it; and 9 heads have none), so values are not rotated; no
-    centring of the embedding, which is not invariant.
+    Deviations: one online Hadamard matrix over all heads in place of one fused into the values and
+    one across heads (it is their product; and for 9 heads none exists), so values are not rotated;
+    no centring of the embedding, which would change the function.
     """
 
     element: str = "int4"
@@ -90,7 +89,7 @@ class QuarotRecipe(SystemRecipe):
 
     @property
     def reads_inputs(self) -> bool:
-        """Whether calibration looks at inputs at all: not where weights are rounded to nearest."""
+        """Whether calibration needs inputs at all; not for rounding to nearest."""
         return self.solver
 
     def begin(self, stream: StreamModel) -> dict[str, Any]:
@@ -98,7 +97,7 @@ class QuarotRecipe(SystemRecipe):
         return {"rotation": _random_rotation(_width(stream), self.seed).astype(np.float32)}
 
     def prepare(self, group: GroupData) -> dict[str, LayerForm]:
-        """Return one segment per layer behind its rotation."""
+        """Return a form per layer with one segment after the layer's rotation."""
         maps, back = self._maps(group)
         wide = self.wide and group.ends_mlp
         cast = input_cast("int8", self.clip) if wide else self.input_cast(self.clip)
@@ -116,7 +115,7 @@ class QuarotRecipe(SystemRecipe):
         return forms
 
     def _maps(self, group: GroupData) -> tuple[tuple[Any, ...], NDArray[np.float32] | None]:
-        """Return the maps of a group's input, and what rotates its output back."""
+        """Return the maps of a group's input, and the rotation that is undone after its output."""
         if not self.rotate:
             return (), None
         rotation = group.shared["rotation"]
@@ -141,7 +140,7 @@ class QuarotRecipe(SystemRecipe):
 
 
 def _gain(group: GroupData) -> Divide:
-    """Return the removal of a norm's gain from what it made; a gain of zero stays."""
+    """Return a map that removes a norm's gain from its output; zero gains stay."""
     assert group.norm is not None
     gain = rms_gain(group.norm, group.width)
     return Divide(np.where(gain != 0, gain, 1.0).astype(np.float32))
@@ -168,14 +167,14 @@ def residual_projection(moments: NDArray[np.float64], columns: int) -> NDArray[n
 class QuadRecipe(QuarotRecipe):
     """QUAD: the residual stream's strongest directions become FP16 columns; QuaRot on the rest.
 
-    Source: arXiv 2503.19353 and its code. P holds the ``columns`` strongest singular vectors of
-    what enters the norms of all blocks; readers see x [P, 1 - P P^T] rotated, of which the first r
-    columns are multiplied in FP16 beside the unit. Layers that end attention or an MLP have no such
-    columns and 8-bit inputs (``narrow=true``: 4 bits, the paper's W4A4). Scales of inputs are 0.9
-    times the maximum; GPTQ's second moments leave the FP16 columns out.
+    Source: arXiv 2503.19353 and its code. P holds the ``columns`` strongest singular vectors of the
+    norms' inputs in all blocks; readers get x [P, 1 - P P^T], rotated, whose first r columns are
+    multiplied in FP16 beside the unit. Layers that end attention or an MLP have no such columns,
+    and 8-bit inputs (``narrow=true``: 4 bits, the paper's W4A4). Scales of inputs are 0.9 times the
+    maximum; GPTQ's second moments leave out the FP16 columns.
 
-    Deviations: both norms of every block count alike (the code's running mean all but loses the
-    first); 64 columns are 11 % of SmolLM2's width and 1.6 % of LLaMA-7B's, so the default is a
+    Deviations: both norms of every block have equal weight (the code's running mean nearly loses
+    the first); 64 columns are 11 % of SmolLM2's width and 1.6 % of LLaMA-7B's, so the default is a
     sixteenth of the width; no fine-tuning.
     """
 
@@ -196,7 +195,7 @@ class QuadRecipe(QuarotRecipe):
         return {"rotation": (projection @ turn).astype(np.float32), "count": count}
 
     def prepare(self, group: GroupData) -> dict[str, LayerForm]:
-        """Return a segment and FP16 columns for readers, one segment for others."""
+        """Return forms: a segment and FP16 columns for readers, one segment for other layers."""
         if not group.reads_norm:
             if self.narrow:
                 return super().prepare(group)
@@ -220,7 +219,7 @@ class QuadRecipe(QuarotRecipe):
 
 @torch.no_grad()
 def _norm_inputs(stream: StreamModel, width: int) -> NDArray[np.float64]:
-    """Return the second moments of what enters the blocks' norms, all alike."""
+    """Return the second moments of the inputs of all blocks' norms, with equal weights."""
     moments = np.zeros((width, width))
 
     def see(_: torch.nn.Module, args: Any, __: Any) -> None:
@@ -247,12 +246,12 @@ def _norm_inputs(stream: StreamModel, width: int) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class SpinquantRecipe(QuarotRecipe):
-    """SpinQuant: QuaRot whose rotation of the residual stream is learned.
+    """SpinQuant: QuaRot with a learned rotation of the residual stream.
 
     Source: arXiv 2405.16406 and its code. The rotation starts as QuaRot's and takes ``steps`` steps
     of Cayley SGD (momentum 0.9, rate ``rate`` falling by a cosine, step at most 1 / ||skew||_1) on
-    the next-token cross entropy of the model whose inputs are cast, weights staying float as where
-    GPTQ follows. Then everything is QuaRot with GPTQ; inputs have a zero point per token.
+    the next-token cross entropy of the model with cast inputs and float weights, as for GPTQ in the
+    paper. The rest is QuaRot with GPTQ; inputs have a zero point per token.
 
     Deviations: one window per step; no learned rotation within heads (values are not rotated);
     inputs of the layer that ends attention per token, not per head.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Round to nearest: any element format, a scale per tensor, token, row or block, no calibration.
 
-``rtn`` takes everything as options; ``int4`` is its integer form with the choices common in the
+``rtn`` has all choices as options; ``int4`` is its integer form with the choices common in the
 literature: symmetric, weights per output channel, activations per token.
 """
 
@@ -20,7 +20,7 @@ from fpsim.formats.names import E8M0, get_format
 
 __all__ = ["RtnRecipe", "rtn_cast"]
 
-#: Widest scale that varies along K.
+#: Most bits of a scale that varies along K.
 MAX_SCALE_BITS = 16
 _FLOATS = {4: "e2m1", 6: "e2m3", 8: "e4m3fn"}
 _SPANS = {"tensor": Span.TENSOR, "token": Span.ROW, "row": Span.ROW, "channel": Span.ROW}
@@ -33,7 +33,7 @@ def rtn_cast(element: str, block: str, scale: str = "") -> BlockCast:
     Args:
         element: name of the element format.
         block: tensor, token (= row = channel) or a number of elements.
-        scale: name of a format, or empty: a real number per tensor and row, E8M0 (floor) per block.
+        scale: name of a format, or empty: a real number per tensor or row, E8M0 (floor) per block.
 
     Returns:
         The cast.
@@ -89,7 +89,7 @@ class RtnRecipe(Recipe):
         return f"int{width}s" if self.integer else _FLOATS[width]
 
     def weight(self, layer: str) -> Cast | None:
-        """Return the cast of weights: per output channel unless blocks are asked for."""
+        """Return the cast of weights: per output channel, or in blocks if the option says so."""
         if self.bits.weight in FLOAT_BITS:
             return None
         element = self.weight_element or self.element or self._element(self.bits.weight)
@@ -104,7 +104,7 @@ class RtnRecipe(Recipe):
         return rtn_cast(element, self.block, self.scale)
 
     def attention(self, layer: str) -> AttentionCasts | None:
-        """Return the activations' cast for all four operands, where asked for."""
+        """Return the activations' cast for all four operands of attention, or None."""
         cast = self.activation(layer)
         if not self.quantize_attention or cast is None:
             return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Systems that scale, split or merge channels before they cast: SmoothQuant, AWQ, AQAS with dINT4,
+"""Systems that scale, split or merge channels before casts: SmoothQuant, AWQ, AQAS with dINT4,
 MergeQuant, FlattenQuant."""
 
 from __future__ import annotations
@@ -35,24 +35,25 @@ from fpsim.units.operands import Operand
 
 __all__ = ["AqasRecipe", "AwqRecipe", "FlattenRecipe", "MergeRecipe", "SmoothRecipe", "foldable"]
 
-#: Of AWQ's search: exponents 0, 0.05 ... 0.95, and shares of a group's range 1, 0.95 ... 0.55.
+#: Candidates of AWQ's search: exponents 0, 0.05 ... 0.95; shares of a group's range 1, 0.95 ...
+#: 0.55.
 RATIOS, SHRINKS = np.arange(20) / 20, 1 - np.arange(10) * 0.05
 
 
 def group_size(width: int, wanted: int) -> int:
-    """Return the largest divisor of a width up to ``wanted``; 0 stays 0: the whole row."""
+    """Return the largest divisor of a width up to ``wanted``; 0, the whole row, stays 0."""
     if not wanted:
         return width
     return max(size for size in range(1, min(wanted, width) + 1) if width % size == 0)
 
 
 def foldable(group: GroupData) -> bool:
-    """Whether scales of this group's inputs can be folded into what comes before.
+    """Whether scales of this group's inputs can be folded into the modules before it.
 
-    They can into a norm of the block, but not where norms come after what they add up, which then
-    goes on past the layers as well (BERT); into the values where as many of them as inputs come out
-    of the layers before (not under grouped-query attention); and, in a gated MLP, into the factor
-    that no activation function follows.
+    They can be folded into a norm of the block, unless norms come after the sums (BERT), whose
+    outputs also feed the residual stream; into the values, if the layer before has as many outputs
+    as this one has inputs (not under grouped-query attention); and, in a gated MLP, into the factor
+    without an activation function.
     """
     if group.reads_norm:
         return group.block.pre_norm
@@ -66,12 +67,12 @@ def foldable(group: GroupData) -> bool:
 
 @dataclass(frozen=True)
 class SmoothRecipe(SystemRecipe):
-    """SmoothQuant: difficulty moves from inputs to weights, W8A8.
+    """SmoothQuant: scales move outliers from inputs to weights, W8A8.
 
-    Source: arXiv 2211.10438 and its code. s_k = max |x_k|^alpha / max_n |W_nk|^(1 - alpha), the
-    second maximum over all layers that read the norm, at least 1e-5; folded into norms, so only
-    layers that read one are scaled. Inputs have a scale per token (``inputs=int4`` and
-    ``element=int4``: W4A4), weights one per output channel. ``alpha=0`` with ``scale=false`` is
+    Source: arXiv 2211.10438 and its code. s_k = max |x_k|^alpha / max_n |W_nk|^(1 - alpha), with
+    the second maximum over all layers that read the norm, at least 1e-5; scales are folded into
+    norms, so only layers that read a norm have them. Inputs have a scale per token (``inputs=int4``
+    and ``element=int4``: W4A4), weights one per output channel. ``alpha=0`` with ``scale=false`` is
     rounding to nearest.
     """
 
@@ -90,7 +91,7 @@ class SmoothRecipe(SystemRecipe):
         weight_cast(self.element)
 
     def prepare(self, group: GroupData) -> dict[str, LayerForm]:
-        """Return one segment per layer behind its scales."""
+        """Return a form per layer with one segment after its scales."""
         maps: tuple[Any, ...] = ()
         if self.scale and group.reads_norm:
             maps = (Divide(_smooth(group, self.alpha).astype(np.float32)),)
@@ -111,7 +112,7 @@ def _smooth(group: GroupData, alpha: float) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class AwqRecipe(SystemRecipe):
-    """AWQ: channels that meet large inputs are scaled up before weights are rounded.
+    """AWQ: channels with large inputs are scaled up before weights are rounded.
 
     Source: arXiv 2306.00978 and llm-awq. s = mean |x|^r, normalised by sqrt(max s min s); r is the
     best of 0, 0.05 ... 0.95 by the squared error of the output of the module that holds the layers
@@ -139,11 +140,11 @@ class AwqRecipe(SystemRecipe):
         weight_cast(self.element)
 
     def base(self, group: GroupData) -> NDArray[np.float64]:
-        """Return each channel's magnitude whose powers are tried as scales."""
+        """Return each channel's magnitude, whose powers are the candidate scales."""
         return group.statistics[group.names[0]].mean_magnitude
 
     def prepare(self, group: GroupData) -> dict[str, LayerForm]:
-        """Return one segment per layer behind the best scales."""
+        """Return a form per layer with one segment after the best scales."""
         scales = list(self._scales(group))
         tried = [self._forms(group, scale) for scale in scales]
         losses = [group.module_loss(forms) for forms in tried] if len(tried) > 1 else [0.0]
@@ -173,7 +174,7 @@ class AwqRecipe(SystemRecipe):
         return forms
 
     def _clips(self, group: GroupData, name: str) -> bool:
-        """Whether a layer's ranges are cut; queries and keys would change every score."""
+        """Whether a layer's ranges are cut; not for queries and keys, which every score uses."""
         part = name.rpartition(".")[2].lower()
         return self.clip and not ("q_" in part or "k_" in part or part in ("query", "key"))
 
@@ -200,7 +201,7 @@ class AwqRecipe(SystemRecipe):
 
 
 def _clipped(grid: GroupGrid, weight: NDArray[np.float64], rows: NDArray[np.float32]) -> None:
-    """Round in groups whose range is the share of itself that changes the group's output least."""
+    """Round in groups; each range is the share of itself that changes the group's output least."""
     for at, first in enumerate(range(0, weight.shape[1], grid.group)):
         columns = slice(first, first + grid.group)
         part, x = weight[:, columns], rows[:, columns].astype(np.float64)
@@ -253,7 +254,7 @@ class AqasRecipe(AwqRecipe):
             raise not_one_of("recipe: values", self.values, ("float", "int4-asym"))
 
     def base(self, group: GroupData) -> NDArray[np.float64]:
-        """Return each channel's largest magnitude."""
+        """Return each channel's largest magnitude, for AWQ's scales."""
         return group.statistics[group.names[0]].maxima
 
     def _forms(
@@ -272,7 +273,7 @@ class AqasRecipe(AwqRecipe):
         return forms
 
     def attention(self, layer: str) -> AttentionCasts | None:
-        """Return 4-bit values and FP16 for the rest."""
+        """Return casts: 4-bit values, FP16 for the other operands."""
         if self.values == "float":
             return None
         half: Cast = GridCast(get_format("e5m10"), scale=1.0)
@@ -314,7 +315,7 @@ class MergeRecipe(SystemRecipe):
         weight_cast(self.element)
 
     def prepare(self, group: GroupData) -> dict[str, LayerForm]:
-        """Return static scales for readers of norms, dynamic ones behind a rotation for others."""
+        """Return forms: static scales for readers of norms, rotated inputs for others."""
         static = group.reads_norm
         cast = self.input_cast()
         bias = None
@@ -375,14 +376,15 @@ def _clipped_steps(
 
 
 def low_rank(change: NDArray[np.float64], hessian: NDArray[np.float64], rank: int) -> LowRank:
-    """Return the side path of a rank that adds most of what a weight lost.
+    """Return the low-rank side path that restores most of a weight's loss.
 
-    It is the singular value decomposition of the loss times the square root of the second moments.
+    It is from the singular value decomposition of the loss times the square root of the second
+    moments.
 
     Args:
         change: weight minus rounded weight, (N, K).
         hessian: second moments, (K, K).
-        rank: of the path.
+        rank: rank of the path.
 
     Returns:
         The side path.
@@ -397,7 +399,7 @@ def low_rank(change: NDArray[np.float64], hessian: NDArray[np.float64], rank: in
 
 @dataclass(frozen=True)
 class FlattenRecipe(SystemRecipe):
-    """FlattenQuant: channels beyond a threshold become several, so one static scale does for all.
+    """FlattenQuant: channels beyond a threshold are split, so that one static scale suffices.
 
     Source: arXiv 2402.17985, of which the abstract and third-party notes are known; the rest is
     inferred. After SmoothQuant's scales (``alpha``) on what norms make, T = beta median(max |x_k|)
@@ -426,7 +428,7 @@ class FlattenRecipe(SystemRecipe):
             raise FpsimError(f"recipe: element: {self.element!r} has no scale per tensor here")
 
     def prepare(self, group: GroupData) -> dict[str, LayerForm]:
-        """Return one segment per layer on flattened inputs."""
+        """Return a form per layer with one segment on flattened inputs."""
         statistics = group.statistics[group.names[0]]
         maps: tuple[Any, ...] = ()
         largest = statistics.maxima

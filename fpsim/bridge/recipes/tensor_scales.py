@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NVFP4 whose inputs' tensor scale is not that of a whole pass: static, or one per token.
+"""NVFP4 with a tensor scale of inputs other than that of a whole pass: static, or one per token.
 
-A scale over all tokens of a pass ties each to its batch, to padding and to later tokens. Deployed
-models take it from calibration instead (``nvfp4-static``, arXiv 2509.25149 and ModelOpt:
-amax / (6 448)); ``nvfp4-token`` finds one per token.
+A scale over all tokens of a pass makes each token depend on its batch, on padding and on later
+tokens. Deployed models take the scale from calibration (``nvfp4-static``, arXiv 2509.25149 and
+ModelOpt: amax / (6 448)); ``nvfp4-token`` finds one per token.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ __all__ = ["StaticRecipe", "TokenRecipe", "input_maxima"]
 def input_maxima(model: nn.Module, batches: Sequence[Batch]) -> dict[str, float]:
     """Return the largest magnitude of every linear layer's and expert's inputs in a float model.
 
-    The calibration of the recipe ``nvfp4-static``. Padded positions are left out.
+    It is the calibration of the recipe ``nvfp4-static``. Padded positions are left out.
 
     Args:
         model: a float model in eval mode, not converted.
         batches: keyword arguments of forward passes.
 
     Returns:
-        Maxima by the layer's name; experts that no token was routed to have none.
+        Maxima by name of the layer; experts without any routed tokens are left out.
 
     Raises:
         FpsimError: no batches.
@@ -60,7 +60,7 @@ class StaticRecipe(FormatRecipe):
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether there are maxima."""
+        """Whether the recipe has maxima."""
         return bool(self.maxima)
 
     def calibrated(self, calibration: Any) -> Self:
@@ -73,7 +73,7 @@ class StaticRecipe(FormatRecipe):
         return replace(self, maxima=dict(calibration))
 
     def activation(self, layer: str) -> Cast | None:
-        """Return the cast of a layer's inputs under its static scale."""
+        """Return the cast of a layer's inputs with the layer's static scale."""
         if self.bits.activation in FLOAT_BITS:
             return None
         fmt = self.format(self.bits.activation)

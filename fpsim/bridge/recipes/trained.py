@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Systems whose constants are trained block by block: OmniQuant, AffineQuant, DB-LLM."""
+"""Systems with constants trained block by block: OmniQuant, AffineQuant, DB-LLM."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class TrainedRecipe(SystemRecipe):
             raise FpsimError(f"recipe: epochs: {self.epochs!r} is not a number from 0 on")
 
     def prepare(self, group: GroupData) -> dict[str, LayerForm]:
-        """Return the trained forms."""
+        """Return the forms from training."""
         forms = group.shared.get("forms")
         if forms is None:
             raise FpsimError(
@@ -68,7 +68,7 @@ def _maxima(block: Block, exact: Hidden) -> dict[str, NDArray[np.float64]]:
 
 
 def _heads(block: Block, name: str, width: int) -> tuple[int, int] | None:
-    """Return heads of keys and values, and how many query heads read each; None: unknown."""
+    """Return the number of heads of keys, and of query heads per head of keys; None: unknown."""
     parent = block.module.get_submodule(name.removeprefix(f"{block.name}.").rpartition(".")[0])
     size = getattr(parent, "head_dim", None)
     values = [n for n in block.groups[0].names if "v_proj" in n or n.endswith("value")]
@@ -82,12 +82,13 @@ def _heads(block: Block, name: str, width: int) -> tuple[int, int] | None:
 class OmniRecipe(TrainedRecipe):
     """OmniQuant: learned clipping of weights, learned scales between layers.
 
-    Source: arXiv 2308.13137 and its code. Clipping as in `LearnedLinear`. Scales: of what norms
-    make, beginning at max |x|^alpha / max |W|^(1 - alpha) of the first layer that reads it; between
-    values and the layer that ends attention, beginning the same way from that layer, one per
-    channel of a head of keys and values, shared by the query heads that read it. Weights: integers
-    with a zero point per output channel (``element=int4``) or a floating-point element; inputs a
-    zero point per token, zero not forced into the range. ``learn_scales=false``: clipping alone.
+    Source: arXiv 2308.13137 and its code. Clipping as in `LearnedLinear`. Scales: of norms'
+    outputs, starting at max |x|^alpha / max |W|^(1 - alpha) of the first layer that reads the norm;
+    between values and the layer that ends attention, starting the same way from that layer, one per
+    channel of a head of keys and values, shared by the query heads that read the head. Weights:
+    integers with a zero point per output channel (``element=int4``) or a floating-point element;
+    inputs: a zero point per token, with ranges that need not hold zero. ``learn_scales=false``:
+    clipping alone.
 
     Deviations: no scales between queries and keys: attention's products stay float, where they
     change nothing, and the paper's are not invariant under rotary positions; tokens of the batches
@@ -112,7 +113,7 @@ class OmniRecipe(TrainedRecipe):
 
     @property
     def freedom(self) -> tuple[float, bool]:
-        """Share of heads' matrices off their diagonals, and whether shifts are trained."""
+        """Share of heads' off-diagonal entries, and whether shifts are trained."""
         return 0.0, False
 
     def input_cast(self, clip: float = 1.0) -> Cast | None:
@@ -192,7 +193,7 @@ class OmniRecipe(TrainedRecipe):
 
 @dataclass(frozen=True)
 class AffineRecipe(OmniRecipe):
-    """AffineQuant: OmniQuant with a whole matrix per head between values and what reads them.
+    """AffineQuant: OmniQuant with a full matrix per head between values and their readers.
 
     Source: arXiv 2403.12544 and its code (``--use_matrix``, the W4A4 setting). The matrix is
     masked: in epoch e of E its band is floor((D - 1) e / (E - 1)) + 1 wide, and what is off the
@@ -209,7 +210,7 @@ class AffineRecipe(OmniRecipe):
 
     @property
     def freedom(self) -> tuple[float, bool]:
-        """Share of heads' matrices off their diagonals, and whether shifts are trained."""
+        """Share of heads' off-diagonal entries, and whether shifts are trained."""
         return self.off_diagonal, self.shifts
 
 
@@ -219,14 +220,14 @@ class AffineRecipe(OmniRecipe):
 class Planes:
     """2-bit weights as two binary planes per row and group: W = a1 B1 + a2 B2.
 
-    They begin at a1 = 2 s, a2 = -s with s half the group's largest magnitude, levels -s, 0, s, 2 s;
-    B1 = [w >= (a1 + a2) / 2], B2 = [w - a1 B1 <= a2 / 2]. Only the a are trained.
+    They start at a1 = 2 s, a2 = -s with s half the group's largest magnitude, levels -s, 0, s, 2 s;
+    B1 = [w >= (a1 + a2) / 2], B2 = [w - a1 B1 <= a2 / 2]. Only a1 and a2 are trained.
 
     Args:
         weight: (N, K).
-        bias: of the module.
-        group: columns that share a pair.
-        cast: of inputs.
+        bias: bias of the module.
+        group: columns that share a1 and a2.
+        cast: cast of inputs.
     """
 
     def __init__(
@@ -245,7 +246,7 @@ class Planes:
         self.second = (-step).requires_grad_(True)
 
     def planes(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return B1 and B2, (N, G, g), for the a as they are."""
+        """Return B1 and B2, (N, G, g), for the present a1 and a2."""
         groups = self.weight.reshape(len(self.weight), -1, self.group)
         a, b = self.first.detach()[:, :, None], self.second.detach()[:, :, None]
         one = (groups >= (a + b) / 2).float()
