@@ -191,8 +191,8 @@ def test_shards_whose_numbers_are_written_differently_do_not_join(tmp_path: Path
     "words",
     [
         ["order", "e2m1-chain-e4m3", "codes.npz"],
-        ["check", "dot", "mine.py:f", "--unit", "e2m1-chain-e4m3"],
-        ["check", "block", "mine.py:f", "--format", "mxfp4"],
+        ["check", "dot", "of_seeds.py:f", "--unit", "e2m1-chain-e4m3"],
+        ["check", "block", "of_seeds.py:f", "--format", "mxfp4"],
         ["plot", "error", "--data", "normal", "--out", "error.svg"],
         ["vectors", "e2m1-chain-e4m3", "--out", "set", "--count", "3"],
     ],
@@ -205,6 +205,6 @@ def test_seeds_below_zero(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     np.savez("codes.npz", a=np.ones((1, 4), np.uint8), b=np.ones((4, 1), np.uint8))
-    Path("mine.py").write_text("def f(x):\n    return x\n")
+    Path("of_seeds.py").write_text("def f(x):\n    return x\n")
     assert main([*words, "--seed", "-2"]) == 2
     assert capsys.readouterr().err == "fpsim: seed: -2 is not an integer in 0..2^64 - 1\n"
