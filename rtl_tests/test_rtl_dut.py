@@ -264,6 +264,7 @@ def test_a_waveform_of_the_reproducer(icarus: Simulator, tmp_path: Path) -> None
 # -- designs that cannot be run --------------------------------------------------------------------
 
 
+@pytest.mark.one_in(2)
 @BENCHES
 @pytest.mark.parametrize(
     ("edits", "message"),

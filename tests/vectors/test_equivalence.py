@@ -63,7 +63,7 @@ def shape_of(name: str, k: int | None, group: int | None) -> Record:
     return Record.of(get_unit(name).spec, k, group)
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize(("name", "k", "group"), UNITS)
 def test_no_vector_kills_an_equivalent_mutant(name: str, k: int | None, group: int | None) -> None:
     """The budget: every corner class and 4096 random vectors for each mutant that runs on kernels."""

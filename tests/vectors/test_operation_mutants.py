@@ -76,6 +76,7 @@ def test_what_cannot_show_is_equivalent_only_where_every_input_is_there() -> Non
     assert {f.mutant: f for f in operation_kills(operation, part)}["rounding: rtz"].alive
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(
     ("text", "there", "left_out"),
     [
