@@ -19,8 +19,7 @@ from fpsim.compute.lanes.steps.step import Step, random_parameters
 from fpsim.compute.lanes.steps.sums import Slice
 from fpsim.compute.operands import MatmulOperands
 from fpsim.compute.plan import Plan
-from fpsim.compute.scalar.dot_products import convert_fixed, encode_exact
-from fpsim.formats.floating import FloatFormat, Format
+from fpsim.compute.scalar.dot_products import convert_fixed, encode_exact, float32_codes
 from fpsim.formats.random_bits import RandomBits
 from fpsim.formats.rounding import Overflow
 from fpsim.kernels.llvm.machine import Machine
@@ -124,14 +123,6 @@ def _job(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine) -> _
     )
 
 
-def _float32_codes(fmt: Format, values: Array) -> Array | None:
-    """Return the bit patterns of float32 values if ``fmt`` is float32, else None."""
-    if not isinstance(fmt, FloatFormat) or fmt.name != "e8m23" or values.dtype != np.float32:
-        return None
-    codes, nan = np.ascontiguousarray(values).view(np.uint32), np.isnan(values)
-    return np.where(nan, np.uint32(fmt.nan_code or 0), codes) if nan.any() else codes
-
-
 class _Setup(NamedTuple):
     """Kernel, parameters and packing of a plan, without operands."""
 
@@ -174,10 +165,10 @@ class _Job:
         if isinstance(stage, Exact):
             if isinstance(random, RandomBits):
                 random = random.integers(values.size, 1, stage.random_bits)
-            return encode_exact(stage, values.astype(np.float64), random)
+            return encode_exact(stage, values, random)
         codes = None
         if stage.overflow is Overflow.INF:
-            codes = _float32_codes(stage.result, values)
+            codes = float32_codes(stage.result, values)
         if codes is None:
             codes = stage.result.encode(values, "rtz", str(stage.overflow))
         if isinstance(stage, Aligned) and stage.nan not in (None, stage.result.nan_code):

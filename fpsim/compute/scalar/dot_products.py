@@ -17,8 +17,8 @@ from fpsim.compute.scalar.settings import aligned_settings, tree_settings
 from fpsim.compute.scalar.wide_terms import in_a_row, parts_of, parts_on_grid, terms_to_odd
 from fpsim.compute.values import Rows, decoded, exponents_of, result_parts
 from fpsim.formats.fixed_grid import MAX_WIDTH, grid_integers
-from fpsim.formats.floating import FloatFormat
-from fpsim.formats.rounding import Rounding
+from fpsim.formats.floating import FloatFormat, Format
+from fpsim.formats.rounding import Overflow, Rounding
 from fpsim.kernels.codec.rounding import mode_constants
 from fpsim.kernels.scalar import aligned, chain_and_fixed, fixed_point, limbs, tree
 from fpsim.units.operands import DotOperands
@@ -43,6 +43,7 @@ __all__ = [
     "convert_fixed",
     "dot_codes",
     "encode_exact",
+    "float32_codes",
     "outer_terms",
     "random_rows",
     "step_codes",
@@ -359,17 +360,31 @@ def convert_fixed(stage: Fixed, codes: Array) -> Array:
 
 
 def encode_exact(stage: Exact, sums: Array, random: Array | None) -> Array:
-    """Return the codes of exact sums, given rounded to odd.
+    """Return the codes of exact sums, or of sums rounded to odd.
 
     Args:
         stage: the format to round to, and the rounding.
-        sums: float64, with at least two bits beyond every format's mantissa.
+        sums: exact sums in float32 or float64; float64 may be rounded to odd, with at least two
+            bits beyond every format's mantissa.
         random: integers for stochastic rounding, one per sum; else None.
 
     Returns:
         Codes in the shape of the sums.
     """
+    if stage.rounding is Rounding.RNE and stage.overflow is Overflow.INF:
+        with np.errstate(over="ignore"):
+            codes = float32_codes(stage.format, sums.astype(np.float32, copy=False))
+        if codes is not None:
+            return codes
     bits = None if random is None else random.reshape(sums.shape)
     return stage.format.encode(
         sums, stage.rounding, str(stage.overflow), random=bits, random_bits=stage.random_bits
     )
+
+
+def float32_codes(fmt: Format, values: Array) -> Array | None:
+    """Return the bit patterns of float32 values if ``fmt`` is float32, else None."""
+    if not isinstance(fmt, FloatFormat) or fmt.name != "e8m23" or values.dtype != np.float32:
+        return None
+    codes, nan = np.ascontiguousarray(values).view(np.uint32), np.isnan(values)
+    return np.where(nan, np.uint32(fmt.nan_code or 0), codes) if nan.any() else codes
