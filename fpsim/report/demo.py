@@ -79,14 +79,14 @@ def run(out: Path, with_model: bool = True) -> Demo:
     _require_writable(out)
     steps = Steps(7)
     problems: list[str] = []
+    # Fetched and converted beside the steps before it, which wait for other processes at times.
+    loading = _begun(lambda: gather.load(MODEL)) if with_model else None
     with steps.step("units: numbers and errors"):
         units = _units_with_rtl()
         facts = {unit.name: gather.unit_facts(unit) for unit in units}
     with steps.step("golden vectors"):
         for unit in units:
             facts[unit.name] = _with_vectors(facts[unit.name], unit, out)
-    # Other processes compile RTL meanwhile, so this one has time to fetch and convert the model.
-    loading = _begun(lambda: gather.load(MODEL)) if with_model else None
     with steps.step("RTL: area, and every accumulator bit after every clock in simulation"):
         folders = {unit.name: _vector_dir(unit, out) for unit in units}
         facts = with_rtl(facts, units, folders, out / "rtl", problems)
