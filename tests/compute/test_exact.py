@@ -130,6 +130,26 @@ def test_infinities_and_nan() -> None:
     assert both(unit, np.array([0, 0, 0]), ones, a_scale=scale) == 0x7E00
 
 
+@pytest.mark.parametrize("overflow", ["inf", "saturate", "nan"])
+@pytest.mark.parametrize("operand", ["e2m1", "e5m2"])
+def test_sums_at_the_ends_of_float32(operand: str, overflow: str) -> None:
+    """Sums that leave float32, infinities of both signs, and NaN of either sign."""
+    unit = exact("e8m23", overflow=overflow, a=operand)
+    top = float_format(operand).max_code
+    a, b = np.zeros((4, 64), np.uint8), np.zeros((64, 32), np.uint8)
+    a[:, 0], b[0] = top, [top, top | float_format(operand).sign_bit] * 16
+    if operand == "e5m2":
+        a[1, 1], b[1, ::3] = 0x7C, 0xFC  # infinities; times 0 they are NaN
+        a[2, 2] = 0xFE  # NaN with a sign
+        a[3, 3:5], b[3:5] = 0x7C, [[0x3C], [0xBC]]
+    scales = np.full((4, 2), 254, np.uint8), np.full((2, 32), 200, np.uint8)
+    for a_scale, b_scale in (scales, (scales[0] * 0 + 127, scales[1] * 0 + 127)):
+        arguments = {"a": a, "b": b, "a_scale": a_scale, "b_scale": b_scale, "block": 32}
+        wanted = oracle_matmul(unit, **arguments)
+        assert np.array_equal(unit.matmul(**arguments), wanted)
+    assert operand != "e2m1" or unit.plan(**arguments).back_end == "lanes"
+
+
 @pytest.mark.parametrize(("rounding", "spread"), by_default(SPREADS, QUICK_SPREADS))
 def test_random_matrix_products(rounding: Rounding, spread: int) -> None:
     """From sums that fit float32 to sums of 500 binades, with and without an initial value."""
