@@ -79,7 +79,7 @@ def run(out: Path, with_model: bool = True) -> Demo:
     _require_writable(out)
     steps = Steps(7)
     problems: list[str] = []
-    # Fetched and converted beside the steps before it, which wait for other processes at times.
+    # The model is fetched and converted while the first steps run, whose processes leave idle time.
     loading = _begun(lambda: gather.load(MODEL)) if with_model else None
     with steps.step("units: numbers and errors"):
         units = _units_with_rtl()
