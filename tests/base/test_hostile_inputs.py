@@ -203,6 +203,8 @@ def test_seeds_below_zero(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    if words[0] == "plot":
+        pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
     np.savez("codes.npz", a=np.ones((1, 4), np.uint8), b=np.ones((4, 1), np.uint8))
     Path("of_seeds.py").write_text("def f(x):\n    return x\n")
