@@ -33,6 +33,7 @@ from torch import nn  # noqa: E402
 
 from fpsim.base.errors import FpsimError  # noqa: E402
 from fpsim.bridge import (  # noqa: E402
+    calibrate,
     checkpoint_recipe,
     conversion_of,
     convert,
@@ -780,6 +781,51 @@ def test_checkpoints_go_from_layout_to_layout(
                 for t in (tensor.reshape(-1), after[name].reshape(-1))
             ]
             assert torch.equal(*raw), name
+
+
+@pytest.mark.parametrize(
+    ("recipe", "layout"),
+    [
+        ("gptq:element=mxfp4,inputs=mxfp4", "compressed-tensors"),
+        ("gptq:element=nvfp4,inputs=float", "modelopt"),
+        ("gptq:element=mxfp4,inputs=mxfp4", "gguf"),
+    ],
+)
+def test_weights_of_gptq_come_back(recipe: str, layout: str, tmp_path: Path) -> None:
+    model, tokens = small(), torch.arange(24)[None]
+    found = calibrate(model, [{"input_ids": tokens}], recipe)
+    convert(model, recipe, "exact", calibration=found)
+    with torch.no_grad():
+        wanted = model(input_ids=tokens).logits
+    save_checkpoint(model, tmp_path / "out", layout)
+    place = tmp_path / "out" / "model.gguf" if layout == "gguf" else tmp_path / "out"
+    again = load_checkpoint(place, "exact")
+    for name, form in found.layers.items():
+        operand = simulated_layers(again)[name].operand()
+        np.testing.assert_array_equal(operand.codes, form.segments[0].weight.codes)
+    if "inputs=float" in recipe:
+        with torch.no_grad():
+            back = load_checkpoint(place, None)(input_ids=tokens).logits
+        torch.testing.assert_close(back, wanted, rtol=1e-5, atol=1e-6)
+    rounded = convert(small(), recipe.replace("gptq:element=", "").partition(",")[0], "exact")
+    codes = simulated_layers(rounded)[name].operand().codes
+    assert (codes != form.segments[0].weight.codes).any()
+
+
+BESIDE = {
+    "quarot:element=mxfp4,inputs=mxfp4": "scales or turns its inputs",
+    "quik": "computes products beside the unit",
+    "db-llm:inputs=float,epochs=0,steps=0": "computes several products",
+}
+
+
+@pytest.mark.parametrize("recipe", BESIDE)
+def test_systems_that_do_more_than_a_product_are_not_saved(recipe: str, tmp_path: Path) -> None:
+    model = small()
+    found = calibrate(model, [{"input_ids": torch.arange(24)[None]}], recipe)
+    convert(model, recipe, "exact", calibration=found)
+    with pytest.raises(FpsimError, match=f"q_proj {BESIDE[recipe]}, which the layout has no place"):
+        save_checkpoint(model, tmp_path / "out")
 
 
 def test_experts_are_saved_one_by_one(tmp_path: Path) -> None:

@@ -24,13 +24,15 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from fpsim.base.atomic_files import new_folder
 from fpsim.base.errors import FpsimError, not_one_of
-from fpsim.blocks.block_format import BlockFormat, get_block_format
+from fpsim.blocks.block_format import BlockFormat
 from fpsim.bridge.cast import BlockCast
 from fpsim.bridge.checkpoints.coded import CodedTensor
 from fpsim.bridge.checkpoints.layouts import E2M1, E4M3
 from fpsim.bridge.convert import conversion_of
 from fpsim.bridge.linear import SimulatedLinear, simulated_layers
 from fpsim.bridge.saved_conversion import CONFIG_KEY
+from fpsim.bridge.systems.forms import LayerForm
+from fpsim.bridge.systems.layer import FormLinear
 from fpsim.formats.floating import Format
 from fpsim.formats.names import E8M0
 from fpsim.units.operands import Operand
@@ -126,7 +128,8 @@ def save_checkpoint(
     folders for vLLM and others, ``gguf`` a folder with ``model.gguf`` for llama.cpp. Float
     tensors are written unchanged. `load_checkpoint` reads all of them back to the same codes
     and scales. compressed-tensors divides by the scale of a tensor: the reciprocal, rounded to
-    float32, is written.
+    float32, is written. Of a calibrated system's layers those can be written that are one product,
+    such as GPTQ's.
 
     Args:
         model: a model of transformers, converted by `fpsim.bridge.convert` or `load_checkpoint`.
@@ -186,7 +189,10 @@ def _saved(layer: SimulatedLinear, layout: str) -> SavedLayer:
     if layer.transforms:
         raise FpsimError(f"{where} has transforms, which the layout has no place for")
     given = layer.weight.given if layer.recipe.takes_given else None
-    operand = given.operand() if given is not None else _codes(layer, where)
+    if isinstance(layer, FormLinear):
+        operand = _alone(layer.form, where)
+    else:
+        operand = given.operand() if given is not None else _codes(layer, where)
     pairs = {(E4M3.name, 16), (E8M0.name, 32)}
     scales = operand.scales
     per = ("no scale", 0) if scales is None else (scales.format.name, scales.block)
@@ -222,7 +228,19 @@ def _codes(layer: SimulatedLinear, where: str) -> Operand:
     return layer.weight_cast.quantize(matrix)
 
 
-_NVFP4 = get_block_format("nvfp4")
+def _alone(form: LayerForm, where: str) -> Operand:
+    """Return the weight of a system's layer, if its product on the unit is all that it computes."""
+    several = len(form.segments) > 1 or form.segments[0].columns is not None
+    for what, found in {
+        "scales or turns its inputs": bool(form.maps),
+        "computes products beside the unit": bool(form.sides),
+        "computes several products": several,
+        "turns its outputs": form.back is not None,
+        "adds a bias of its own": form.bias is not None,
+    }.items():
+        if found:
+            raise FpsimError(f"{where} {what}, which the layout has no place for")
+    return form.segments[0].weight
 
 
 def _inputs(layer: SimulatedLinear, where: str) -> tuple[BlockFormat | None, np.float32 | None]:
