@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,8 @@ from fpsim.bridge.recipes.mixed import FORMATS, chosen_format, salience  # noqa:
 from fpsim.bridge.recipes.outliers import SpqrGrid, leave_one_out  # noqa: E402
 from fpsim.bridge.recipes.rotations import residual_projection  # noqa: E402
 from fpsim.bridge.recipes.scales import low_rank  # noqa: E402
-from fpsim.bridge.recipes.trained import Planes  # noqa: E402
+from fpsim.bridge.recipes.trained import Planes, distillation_loss  # noqa: E402
+from fpsim.bridge.systems.calibrator import casting  # noqa: E402
 from fpsim.bridge.systems.casts import GridCast, RangeCast  # noqa: E402
 from fpsim.bridge.systems.forms import (  # noqa: E402
     BlockHadamard,
@@ -33,10 +35,10 @@ from fpsim.bridge.systems.forms import (  # noqa: E402
 )
 from fpsim.bridge.systems.grids import GroupGrid  # noqa: E402
 from fpsim.bridge.systems.hadamard import hadamard, random_hadamard  # noqa: E402
-from fpsim.bridge.systems.learned import cayley_step  # noqa: E402
+from fpsim.bridge.systems.learned import Reader, cayley_step  # noqa: E402
 from fpsim.bridge.systems.stream import Block  # noqa: E402
 from fpsim.bridge.systems.trainer import HeadMatrix, InputScales, LearnedLinear, train_block  # noqa: E402
-from fpsim.bridge.weights import linear_weight  # noqa: E402
+from fpsim.bridge.weights import linear_weight, weights_of  # noqa: E402
 from fpsim.formats.names import get_format  # noqa: E402
 
 random = np.random.default_rng(0)
@@ -133,6 +135,34 @@ def test_spinquant_learns_an_orthogonal_matrix() -> None:
     found = calibrated("spinquant:steps=2").shared["rotation"].astype(np.float64)
     np.testing.assert_allclose(found.T @ found, np.eye(64), atol=1e-4)
     assert all(parameter.requires_grad for parameter in uneven().parameters())
+
+
+def test_spinquant_turns_heads_where_values_are_made_and_back_where_they_are_read() -> None:
+    found = calibrated("spinquant:steps=2")
+    turns = [found.shared[f"model.layers.{n}"] for n in range(2)]
+    for number, turn in enumerate(turns):
+        assert turn.shape == (16, 16)
+        np.testing.assert_allclose(turn.T @ turn, np.eye(16), atol=1e-5)
+        attention = f"model.layers.{number}.self_attn"
+        value, end = (found.layers[f"{attention}.{name}_proj"] for name in "vo")
+        np.testing.assert_array_equal(end.maps[0].matrix, turn)
+        np.testing.assert_array_equal(value.back, np.kron(np.eye(2), turn.T))
+        assert found.layers[f"{attention}.k_proj"].back is None
+    assert np.abs(turns[0] - turns[1]).max() > 0.01
+    alike = calibrated("spinquant:steps=2,heads=false")
+    assert isinstance(alike.layers[f"{ATTENTION}.o_proj"].maps[0], BlockHadamard)
+
+
+@pytest.mark.parametrize("width", [48, 12])
+def test_turned_readers_compute_the_float_layer(width: int) -> None:
+    module = nn.Linear(48, 5)
+    turn = torch.linalg.qr(torch.randn(width, width))[0]
+    reader = Reader(module, torch.rand(48) + 0.5, "")
+    x = torch.from_numpy(X)
+    torch.testing.assert_close(reader.forward(x, turn, None), module(x), rtol=1e-4, atol=1e-5)
+    cast = GridCast(get_format("int4s"))
+    wrong = (reader.forward(x, turn, cast) - module(x)).abs().max()
+    assert 1e-3 < wrong < 1
 
 
 # -- outliers ------------------------------------------------------------------------------------
@@ -378,6 +408,65 @@ def test_planes_make_four_levels_and_take_the_nearest() -> None:
     assert all(
         set(decoded(s.weight.format, s.weight.codes).ravel()) <= {-1, 0, 1} for s in form.segments
     )
+
+
+@pytest.mark.parametrize("group", [16, 32])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_planes_start_again_from_their_form(group: int, sign: int) -> None:
+    weight = torch.from_numpy(random.standard_normal((6, 32)).astype(np.float32))
+    weight[0] = -weight[0].abs()  # an empty first plane
+    planes, again = (Planes(weight, None, group, None) for _ in range(2))
+    with torch.no_grad():
+        planes.second.mul_(1.25 * sign)
+    again.start_from(planes.form())
+    scales = (planes.first, planes.second), (again.first, again.second)
+    for wanted, found, plane in zip(*scales, planes.planes(), strict=True):
+        left = found.detach().numpy()
+        size = wanted.detach().numpy().astype(np.float16)
+        np.testing.assert_array_equal(np.abs(left), np.abs(size))
+        told = plane.numpy().any(-1) | (sign > 0)  # the sign of an empty plane is not in a form
+        np.testing.assert_array_equal(left[told], size[told])
+
+
+def test_distillation_loss_by_its_formula() -> None:
+    teacher, student = random.standard_normal((2, 2, 5, 7)) * 2
+    tokens = random.integers(0, 7, (2, 5))
+    p, q = (np.exp(x) / np.exp(x).sum(-1, keepdims=True) for x in (teacher, student))
+    weights = -(p * np.log(p) + q * np.log(q)).sum(-1)
+    share = weights / weights.mean()
+    wanted = (share * (p * np.log(p / q)).sum(-1)).mean()
+    x = torch.from_numpy(student).requires_grad_(True)
+    alone = distillation_loss(torch.from_numpy(teacher), x, None)
+    assert float(alone.detach()) == pytest.approx(wanted)
+    alone.backward()
+    # Of sum_k p_k log(p_k / q_k), with constant weights.
+    np.testing.assert_allclose(x.grad.numpy(), share[..., None] * (q - p) / 10, atol=1e-12)
+    nll = -np.log(np.take_along_axis(q[:, :-1], tokens[:, 1:, None], -1)).mean()
+    found = distillation_loss(*map(torch.from_numpy, (teacher, student, tokens)))
+    assert float(found) == pytest.approx(wanted + nll)
+
+
+def test_distillation_brings_planes_nearer_to_the_float_model(tmp_path: Path) -> None:
+    layers = weights_of(uneven())[0]
+
+    def logits() -> torch.Tensor:
+        with torch.no_grad():
+            return torch.cat([uneven()(**batch).logits for batch in BATCHES])
+
+    def away(found: Any) -> float:
+        with casting(layers, found.layers, dict.fromkeys(layers, ()), float_product()):
+            student = logits()
+        tokens = torch.cat([batch["input_ids"] for batch in BATCHES])
+        return float(distillation_loss(logits(), student, tokens))
+
+    out = tmp_path / "planes.safetensors"
+    recipe = "db-llm:inputs=float,group=16,epochs=0,rate=0.01"
+    found = calibrate(uneven(), BATCHES, recipe, out=out)
+    assert away(found) < 0.95 * away(calibrate(uneven(), BATCHES, f"{recipe},steps=0"))
+    again = calibrate(uneven(), BATCHES, recipe, out=out)  # a finished file is not trained further
+    for name, form in found.layers.items():
+        for one, two in zip(form.segments, again.layers[name].segments, strict=True):
+            np.testing.assert_array_equal(one.weight.codes, two.weight.codes)
 
 
 # -- training ------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from fpsim.bridge.systems.forms import (
     Segment,
 )
 from fpsim.bridge.systems.hadamard import random_hadamard
-from fpsim.bridge.systems.learned import learn_rotation
+from fpsim.bridge.systems.learned import RESIDUAL, learn_rotations
 from fpsim.bridge.systems.recipe import GroupData, StreamModel, SystemRecipe, rms_gain
 from fpsim.bridge.transforms import orthogonal
 from fpsim.formats.names import get_format
@@ -94,16 +94,17 @@ class QuarotRecipe(SystemRecipe):
 
     def begin(self, stream: StreamModel) -> dict[str, Any]:
         """Return the rotation of the residual stream."""
-        return {"rotation": _random_rotation(_width(stream), self.seed).astype(np.float32)}
+        return {RESIDUAL: _random_rotation(_width(stream), self.seed).astype(np.float32)}
 
     def prepare(self, group: GroupData) -> dict[str, LayerForm]:
         """Return a form per layer with one segment after the layer's rotation."""
-        maps, back = self._maps(group)
+        maps = self._maps(group)
         wide = self.wide and group.ends_mlp
         cast = input_cast("int8", self.clip) if wide else self.input_cast(self.clip)
         forms = {}
         for name in group.names:
             weight, hessian = group.mapped(name, maps)
+            back = self._back(group, name)
             if back is not None:
                 weight = back.astype(np.float64) @ weight
             element = weight_cast("int8" if wide else self.element, SEARCH if self.solver else 0)
@@ -114,19 +115,24 @@ class QuarotRecipe(SystemRecipe):
             forms[name] = LayerForm((Segment(operand, cast),), maps, back=back)
         return forms
 
-    def _maps(self, group: GroupData) -> tuple[tuple[Any, ...], NDArray[np.float32] | None]:
-        """Return the maps of a group's input, and the rotation that is undone after its output."""
+    def _maps(self, group: GroupData) -> tuple[Any, ...]:
+        """Return the maps of a group's input."""
         if not self.rotate:
-            return (), None
-        rotation = group.shared["rotation"]
+            return ()
         if group.norm is not None:
-            return (_gain(group), Matrix(rotation)), None
+            return _gain(group), Matrix(group.shared[RESIDUAL])
         if group.number < 0:
             raise FpsimError(
                 f"layer {group.names[0]}: it is in no block, so {self.name} does not know whether "
                 "its output is rotated; name it in skip="
             )
-        return (BlockHadamard(group.width),), np.ascontiguousarray(rotation.T)
+        return (BlockHadamard(group.width),)
+
+    def _back(self, group: GroupData, name: str) -> NDArray[np.float32] | None:
+        """Return the rotation that is undone after a layer's output, or None."""
+        if not self.rotate or group.reads_norm:
+            return None
+        return np.ascontiguousarray(group.shared[RESIDUAL].T)
 
     def attention(self, layer: str) -> AttentionCasts | None:
         """Return FP16 queries and probabilities, and the cache's casts."""
@@ -192,7 +198,7 @@ class QuadRecipe(QuarotRecipe):
         turn = np.zeros((count + width, count + width))
         turn[:count, :count] = _random_rotation(count, self.seed)
         turn[count:, count:] = _random_rotation(width, self.seed + 1)
-        return {"rotation": (projection @ turn).astype(np.float32), "count": count}
+        return {RESIDUAL: (projection @ turn).astype(np.float32), "count": count}
 
     def prepare(self, group: GroupData) -> dict[str, LayerForm]:
         """Return forms: a segment and FP16 columns for readers, one segment for other layers."""
@@ -202,7 +208,7 @@ class QuadRecipe(QuarotRecipe):
             wide = replace(self, inputs="int8" if self.inputs == "int4" else "mxfp8-e4m3")
             return QuarotRecipe.prepare(wide, group)
         count = int(group.shared["count"])
-        maps, _ = self._maps(group)
+        maps = self._maps(group)
         rest = np.arange(count, count + group.width)
         forms = {}
         for name in group.names:
@@ -246,20 +252,25 @@ def _norm_inputs(stream: StreamModel, width: int) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class SpinquantRecipe(QuarotRecipe):
-    """SpinQuant: QuaRot with a learned rotation of the residual stream.
+    """SpinQuant: QuaRot with learned rotations of the residual stream and of heads of values.
 
-    Source: arXiv 2405.16406 and its code. The rotation starts as QuaRot's and takes ``steps`` steps
-    of Cayley SGD (momentum 0.9, rate ``rate`` falling by a cosine, step at most 1 / ||skew||_1) on
-    the next-token cross entropy of the model with cast inputs and float weights, as for GPTQ in the
-    paper. The rest is QuaRot with GPTQ; inputs have a zero point per token.
+    Source: arXiv 2405.16406 and its code. R1 turns the residual stream as QuaRot's rotation does;
+    R2, one matrix a block, turns every head between the layer that makes values and the one that
+    ends attention, in place of QuaRot's matrix over all heads (``heads=false``: as QuaRot). They
+    start as random Hadamard matrices and take ``steps`` steps of Cayley SGD (momentum 0.9, rate
+    ``rate`` falling by a cosine, step at most 1 / ||skew||_1) on the next-token cross entropy of
+    the model with cast inputs and float weights, as for GPTQ in the paper. The rest is QuaRot with
+    GPTQ; inputs have a zero point per token.
 
-    Deviations: one window per step; no learned rotation within heads (values are not rotated);
-    inputs of the layer that ends attention per token, not per head.
+    Deviations: one window per step; inputs of the layer that ends attention have a scale per token,
+    not per head; ``kv`` casts values before R2 turns them; a model that does not tell the width of
+    its heads is turned as by QuaRot there.
     """
 
     inputs: str = "int4-asym"
     steps: int = 100
     rate: float = 1.5
+    heads: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -267,11 +278,35 @@ class SpinquantRecipe(QuarotRecipe):
             raise FpsimError(f"recipe: steps: {self.steps!r} is not a number from 0 on")
 
     def begin(self, stream: StreamModel) -> dict[str, Any]:
-        """Return the learned rotation."""
-        start = torch.from_numpy(_random_rotation(_width(stream), self.seed).copy())
+        """Return the learned rotations: of the residual stream, and by block of its heads."""
+        widths = {RESIDUAL: _width(stream)}
+        if self.heads:
+            for block in stream.blocks:
+                block.find_groups(stream.first)
+                heads = block.heads()
+                if heads is not None:
+                    widths[block.name] = heads.width
+        start = {
+            name: torch.from_numpy(_random_rotation(width, self.seed + number)).float()
+            for number, (name, width) in enumerate(widths.items())
+        }
         cast = self.input_cast(self.clip)
-        learned = learn_rotation(stream, start.float(), cast, self.steps, self.rate)
-        return {"rotation": learned.numpy().astype(np.float32)}
+        learned = learn_rotations(stream, start, cast, self.steps, self.rate)
+        return {name: turn.numpy().astype(np.float32) for name, turn in learned.items()}
+
+    def _maps(self, group: GroupData) -> tuple[Any, ...]:
+        """Return the maps of a group's input: of attention's end, the rotation of heads."""
+        turn = group.shared.get(group.block.name)
+        if self.rotate and turn is not None and group.ends_attention:
+            return (Matrix(turn),)
+        return super()._maps(group)
+
+    def _back(self, group: GroupData, name: str) -> NDArray[np.float32] | None:
+        """Return the rotation that is undone after a layer's output, or None."""
+        turn, heads = group.shared.get(group.block.name), group.block.heads()
+        if self.rotate and turn is not None and heads is not None and name == heads.value:
+            return np.kron(np.eye(heads.number, dtype=np.float32), turn.T)
+        return super()._back(group, name)
 
 
 register("quarot")(QuarotRecipe)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,15 +16,16 @@ from fpsim.bridge.product import float_rows
 from fpsim.bridge.recipe import register
 from fpsim.bridge.systems.casts import RangeCast
 from fpsim.bridge.systems.forms import LayerForm, Segment
-from fpsim.bridge.systems.learned import cast_through
-from fpsim.bridge.systems.recipe import BlockData, GroupData, SystemRecipe
+from fpsim.bridge.systems.learned import cast_through, forwards, frozen
+from fpsim.bridge.systems.recipe import BlockData, GroupData, StreamModel, SystemRecipe
 from fpsim.bridge.systems.stream import Block, Group, Hidden
 from fpsim.bridge.systems.trainer import HeadMatrix, InputScales, LearnedLinear, train_block
+from fpsim.bridge.weights import LayerWeight
 from fpsim.formats.floating import FixedFormat, FloatFormat
 from fpsim.formats.names import get_format
 from fpsim.units.operands import Operand, Scales
 
-__all__ = ["AffineRecipe", "DbllmRecipe", "OmniRecipe", "Planes"]
+__all__ = ["AffineRecipe", "DbllmRecipe", "OmniRecipe", "Planes", "distillation_loss"]
 
 
 @dataclass(frozen=True)
@@ -65,17 +66,6 @@ def _maxima(block: Block, exact: Hidden) -> dict[str, NDArray[np.float64]]:
     for group in block.groups:
         block.inputs(exact, group.names[:1], see)
     return found
-
-
-def _heads(block: Block, name: str, width: int) -> tuple[int, int] | None:
-    """Return the number of heads of keys, and of query heads per head of keys; None: unknown."""
-    parent = block.module.get_submodule(name.removeprefix(f"{block.name}.").rpartition(".")[0])
-    size = getattr(parent, "head_dim", None)
-    values = [n for n in block.groups[0].names if "v_proj" in n or n.endswith("value")]
-    if not isinstance(size, int) or len(values) != 1 or width % size:
-        return None
-    made = block.layers[values[0]].sizes[1]
-    return made // size, width // made
 
 
 @dataclass(frozen=True)
@@ -145,8 +135,8 @@ class OmniRecipe(TrainedRecipe):
             start = self._start(block, group, maxima[name])
             if group.norm is not None:
                 scales |= dict.fromkeys(group.names, InputScales(start, self.freedom[1]))
-            elif "att" in name.removeprefix(block.name) and len(block.groups) > 1:
-                self._between(block, name, start, reads, makes)
+            elif block.ends_attention(group.names):
+                self._between(block, start, reads, makes)
         element, bits = self._element()
         learners = {
             name: LearnedLinear(
@@ -176,19 +166,17 @@ class OmniRecipe(TrainedRecipe):
     def _between(
         self,
         block: Block,
-        name: str,
         start: NDArray[np.float64],
         reads: dict[str, HeadMatrix],
         makes: dict[str, HeadMatrix],
     ) -> None:
         """Add the matrices between values and the layer that ends attention."""
-        heads = _heads(block, name, len(start))
+        heads = block.heads()
         if heads is None:
             return
-        count, repeats = heads
-        shared = start.reshape(count, repeats, -1).max(axis=1).reshape(-1)
-        value = next(n for n in block.groups[0].names if "v_proj" in n or n.endswith("value"))
-        reads[name] = makes[value] = HeadMatrix(shared, count, repeats, self.freedom[0])
+        shared = start.reshape(heads.number, heads.repeats, -1).max(axis=1).reshape(-1)
+        matrix = HeadMatrix(shared, heads.number, heads.repeats, self.freedom[0])
+        reads[heads.reader] = makes[heads.value] = matrix
 
 
 @dataclass(frozen=True)
@@ -245,6 +233,18 @@ class Planes:
         self.first = (2 * step).requires_grad_(True)
         self.second = (-step).requires_grad_(True)
 
+    def start_from(self, form: LayerForm) -> None:
+        """Take a1 and a2 from a form that `form` returned, but for signs of empty planes."""
+        with torch.no_grad():
+            for scale, segment in zip((self.first, self.second), form.segments, strict=True):
+                found = segment.weight
+                scales = found.scales
+                given = found.factor if scales is None else scales.format.decode(scales.given)
+                signs = found.format.decode(found.codes).reshape(*scale.shape, self.group).sum(2)
+                side = torch.from_numpy(np.sign(signs)).float()
+                size = torch.from_numpy(np.asarray(given, np.float32))
+                scale.copy_(torch.where(side == 0, scale.sign(), side) * size)
+
     def planes(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return B1 and B2, (N, G, g), for the present a1 and a2."""
         groups = self.weight.reshape(len(self.weight), -1, self.group)
@@ -284,28 +284,102 @@ class DbllmRecipe(TrainedRecipe):
     """DB-LLM: two binary planes per weight, each a product of additions alone.
 
     Source: arXiv 2402.11960, of which the abstract and third-party code are known. Planes as in
-    `Planes`, their scales trained block by block (``epochs=0``: as they begin). Weights only:
-    ``inputs`` is the cast of inputs for the unit. The paper also distils from the float model with
-    uncertain tokens weighed up ("deviation-aware"); here the block's output is the target.
+    `Planes`, their scales trained block by block (``epochs``), then all together for ``steps``
+    steps of one batch by distillation from the float model (`distillation_loss`; the paper's
+    "deviation-aware" weights are not known, these are). Both 0: planes as they begin. Weights only:
+    ``inputs`` is the cast of inputs for the unit.
     """
 
     inputs: str = "fp16"
     group: int = 64
     rate: float = 0.001
+    steps: int = 20
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.steps < 0:
+            raise FpsimError(f"recipe: steps: {self.steps!r} is not a number from 0 on")
 
     def begin_block(self, data: BlockData) -> dict[str, Any]:
         """Train the block's planes."""
         block, float_states, states = data.block, data.exact, data.states
-        learners = {
-            name: Planes(w.matrix, w.bias, _divisor(w.sizes[0], self.group), self.input_cast())
-            for name, w in block.layers.items()
-        }
+        learners = {name: self._planes(weight) for name, weight in block.layers.items()}
         parameters = [p for x in learners.values() for p in (x.first, x.second)]
         trained = train_block(
             block, float_states, states, learners, [(parameters, self.rate)], self.epochs
         )
         note = f"loss {trained.first:.3g} to {trained.last:.3g}"
         return {"forms": {name: x.form() for name, x in learners.items()}, "note": note}
+
+    def _planes(self, weight: LayerWeight) -> Planes:
+        group = _divisor(weight.sizes[0], self.group)
+        return Planes(weight.matrix, weight.bias, group, self.input_cast())
+
+    def finish(self, stream: StreamModel, forms: dict[str, LayerForm]) -> dict[str, LayerForm]:
+        """Return the forms after distillation.
+
+        Raises:
+            FpsimError: a model without logits, or a loss that is not finite.
+        """
+        if not self.steps:
+            return forms
+        layers = {name: w for block in stream.blocks for name, w in block.layers.items()}
+        learners = {name: self._planes(weight) for name, weight in layers.items()}
+        for name, learner in learners.items():
+            learner.start_from(forms[name])
+        scales = [p for learner in learners.values() for p in (learner.first, learner.second)]
+        optimizer = torch.optim.AdamW(scales, self.rate, weight_decay=0.0)
+        modules = {layers[name].module: learner.forward for name, learner in learners.items()}
+        with frozen(stream.model):
+            for step in range(self.steps):
+                batch = stream.batches[step % len(stream.batches)]
+                with torch.no_grad():
+                    teacher = _logits(stream.model, batch)
+                with forwards(modules), torch.enable_grad():
+                    student = _logits(stream.model, batch)
+                    loss = distillation_loss(teacher, student, batch.get("input_ids"))
+                    if not torch.isfinite(loss):
+                        raise FpsimError(f"distillation: the loss is not finite in step {step + 1}")
+                    optimizer.zero_grad()
+                    loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+        return {
+            name: replace(learners[name].form(), error=form.error) if name in learners else form
+            for name, form in forms.items()
+        }
+
+
+def _logits(model: torch.nn.Module, batch: Any) -> torch.Tensor:
+    found = getattr(model(**batch), "logits", None)
+    if found is None:
+        raise FpsimError(
+            f"recipe: steps: {type(model).__name__} has no logits to distil; give steps=0"
+        )
+    return torch.as_tensor(found).float()
+
+
+def distillation_loss(
+    teacher: torch.Tensor, student: torch.Tensor, tokens: torch.Tensor | None
+) -> torch.Tensor:
+    """Return KL(p_T || p_S), weighed up where either is uncertain, plus next tokens' cross entropy.
+
+    Weights are the sums of both entropies, with mean 1; no gradient flows through them.
+
+    Args:
+        teacher: logits of the float model, (..., V).
+        student: logits of the cast model, (..., V).
+        tokens: (B, T) if logits (B, T, V) predict the next token, or None: no cross entropy.
+
+    Returns:
+        The loss, in nats.
+    """
+    p, q = teacher.log_softmax(-1), student.log_softmax(-1)
+    uncertain = -(p.exp() * p).sum(-1) - (q.exp() * q).sum(-1).detach()
+    share = uncertain / uncertain.mean()
+    loss = (share * (p.exp() * (p - q)).sum(-1)).mean()
+    if tokens is None or q.shape[:-1] != tokens.shape:
+        return loss
+    return loss + torch.nn.functional.nll_loss(q[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
 
 
 def _divisor(width: int, wanted: int) -> int:

@@ -142,6 +142,8 @@ def calibrate_system(
         about["transforms"] = [repr(transform) for transform in get_transforms(transforms)]
     prints = fingerprints(layers, changes)
     found = _started(out, about, prints)
+    if found.complete:
+        return found
     work = _Work(model, recipe, layers, changes, found, batches, report)
     with torch.no_grad():
         work.run(out)
@@ -184,10 +186,9 @@ class _Work:
     def run(self, out: str | Path | None) -> None:
         """Calibrate the blocks that are not in the file yet."""
         states = first_inputs(self.model, self.blocks, self.batches)
+        stream = StreamModel(self.model, self.blocks, states, self.batches)
         if not self.found.shared:
-            self.found.shared = self.recipe.begin(
-                StreamModel(self.model, self.blocks, states, self.batches)
-            )
+            self.found.shared = self.recipe.begin(stream)
         self._say("")
         exact = list(states)
         for number, block in enumerate(self.blocks):
@@ -207,6 +208,7 @@ class _Work:
             if block.layers and not done:
                 self._say(self._figures(number, block, time.perf_counter() - began, notes))
         self._outside()
+        self.found.layers |= self.recipe.finish(stream, self.found.layers)
 
     def _outputs(self, block: Block, states: Hidden, forms: Mapping[str, LayerForm]) -> Hidden:
         with casting(self.layers, forms, self.changes, self.product):

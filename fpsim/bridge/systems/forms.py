@@ -90,7 +90,10 @@ class Divide:
 
 @dataclass(frozen=True)
 class Matrix:
-    """x' = x M with M (K, K'), W' = W M', where M M'^T = 1; M' is M unless ``dual`` is given."""
+    """x' = x M with M (K, K'), W' = W M', where M M'^T = 1; M' is M unless ``dual`` is given.
+
+    Matrices with fewer than K rows are applied to every part of so many columns, such as heads.
+    """
 
     matrix: NDArray[np.float32]
     dual: NDArray[np.float32] | None = None
@@ -100,12 +103,14 @@ class Matrix:
 
     def inputs(self, x: Rows) -> Rows:
         """Return rows times M."""
-        return np.asarray(x @ self.matrix, np.float32)
+        parts = x.reshape(-1, len(self.matrix)) @ self.matrix
+        return np.asarray(parts, np.float32).reshape(len(x), -1)
 
     def weight(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the weight times M'."""
         dual = self.matrix if self.dual is None else self.dual
-        return np.asarray(weight @ dual.astype(np.float64))
+        parts = weight.reshape(-1, len(dual)) @ dual.astype(np.float64)
+        return np.asarray(parts.reshape(len(weight), -1))
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,13 @@ from fpsim.bridge.cast import Cast
 from fpsim.bridge.product import float_rows
 from fpsim.bridge.systems.recipe import StreamModel, rms_gain
 
-__all__ = ["cast_through", "cayley_step", "forwards", "learn_rotation", "round_through"]
+__all__ = [
+    "RESIDUAL", "cast_through", "cayley_step", "forwards", "frozen", "learn_rotations",
+    "round_through",
+]  # fmt: skip
+
+#: Name of the rotation of the residual stream.
+RESIDUAL = "rotation"
 
 
 class _Round(torch.autograd.Function):
@@ -68,7 +75,9 @@ def cayley_step(rotation: torch.Tensor, direction: torch.Tensor, rate: float) ->
 
 
 @contextmanager
-def forwards(functions: dict[nn.Module, Callable[[torch.Tensor], torch.Tensor]]) -> Iterator[None]:
+def forwards(
+    functions: Mapping[nn.Module, Callable[[torch.Tensor], torch.Tensor]],
+) -> Iterator[None]:
     """Let linear modules compute with functions of their input, within a context."""
     for module, function in functions.items():
         module.__dict__["forward"] = function
@@ -79,82 +88,132 @@ def forwards(functions: dict[nn.Module, Callable[[torch.Tensor], torch.Tensor]])
             module.__dict__.pop("forward", None)
 
 
-def learn_rotation(
-    stream: StreamModel, rotation: torch.Tensor, cast: Cast | None, steps: int, rate: float
-) -> torch.Tensor:
-    """Learn the rotation of the norms' outputs, by next-token cross entropy.
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Take no gradients of a module's parameters, within a context."""
+    wanted = [p.requires_grad for p in module.parameters()]
+    module.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter, before in zip(module.parameters(), wanted, strict=True):
+            parameter.requires_grad_(before)
 
-    Inputs of layers that read a norm are rotated and cast, straight through; weights stay float.
-    The result is the best rotation on the first batch, the initial one included.
+
+@dataclass(frozen=True)
+class Reader:
+    """A linear layer whose input is divided by a gain and turned by a rotation.
+
+    The rotation turns every part of the input of its own width: the whole, or each head.
+    """
+
+    module: nn.Module
+    gain: torch.Tensor  #: (K,) or ()
+    rotation: str  #: name of the rotation
+
+    def forward(self, x: torch.Tensor, turn: torch.Tensor, cast: Cast | None) -> torch.Tensor:
+        """Compute the layer with its input turned and cast, straight through.
+
+        Args:
+            x: input, (..., K).
+            turn: the rotation.
+            cast: cast of turned inputs, or None.
+
+        Returns:
+            The output, (..., N).
+        """
+        weight: Any = self.module.weight
+        bias: Any = self.module.bias
+        turned = cast_through(_turned(x / self.gain, turn), cast)
+        return nn.functional.linear(turned, _turned(weight * self.gain, turn), bias)
+
+
+def _turned(x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
+    return (x.reshape(*x.shape[:-1], -1, len(turn)) @ turn).flatten(-2)
+
+
+def _readers(stream: StreamModel, rotations: Mapping[str, torch.Tensor]) -> list[Reader]:
+    """Return the layers that read a norm, and those that end attention and have a rotation."""
+    found = []
+    for block in stream.blocks:
+        if not block.groups:
+            block.find_groups(stream.first)
+        for group in block.groups:
+            name, gain = block.name, torch.ones(())
+            if group.norm is not None:
+                norm = stream.model.get_submodule(group.norm)
+                name, width = RESIDUAL, len(rotations[RESIDUAL])
+                gains = rms_gain(norm, width)
+                gain = torch.from_numpy(np.where(gains != 0, gains, 1.0)).float()
+            elif not block.ends_attention(group.names) or name not in rotations:
+                continue
+            found += [Reader(block.layers[layer].module, gain, name) for layer in group.names]
+    return found
+
+
+def learn_rotations(
+    stream: StreamModel,
+    rotations: Mapping[str, torch.Tensor],
+    cast: Cast | None,
+    steps: int,
+    rate: float,
+) -> dict[str, torch.Tensor]:
+    """Learn rotations of layers' inputs, by next-token cross entropy.
+
+    Inputs that are rotated are cast, straight through; weights stay float. The result is the best
+    on the first batch, the initial rotations included.
 
     Args:
         stream: the float model with its batches, which hold ``input_ids``.
-        rotation: initial rotation, (d, d).
+        rotations: initial rotations: `RESIDUAL` of norms' outputs, (d, d); and by the name of a
+            block, if wanted, that of every head of the input of the layer that ends its attention.
         cast: cast of inputs.
         steps: steps of Cayley SGD, one batch each.
         rate: rate of the first step; it falls to zero by a cosine.
 
     Returns:
-        The rotation.
+        The rotations.
 
     Raises:
         FpsimError: batches without tokens, or a model without logits.
     """
     if any("input_ids" not in batch for batch in stream.batches):
         raise FpsimError("batches: learning a rotation by next tokens needs input_ids")
-    readers: list[tuple[nn.Module, torch.Tensor]] = []
-    for block in stream.blocks:
-        if not block.groups:
-            block.find_groups(stream.first)
-        for group in block.groups:
-            if group.norm is not None:
-                norm = stream.model.get_submodule(group.norm)
-                for name in group.names:
-                    module = block.layers[name].module
-                    gain = rms_gain(norm, int(rotation.shape[0]))
-                    gain = np.where(gain != 0, gain, 1.0)
-                    readers.append((module, torch.from_numpy(gain).float()))
-    best, least = rotation, math.inf
-    momentum = torch.zeros_like(rotation)
+    readers = _readers(stream, rotations)
+    now = dict(rotations)
+    best, least = now, math.inf
+    momentum = {name: torch.zeros_like(turn) for name, turn in now.items()}
 
-    def loss(turn: torch.Tensor, batch: Any) -> torch.Tensor:
-        def reader(module: Any, gain: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-            def forward(x: torch.Tensor) -> torch.Tensor:
-                turned = cast_through((x / gain) @ turn, cast)
-                weight = (module.weight * gain) @ turn
-                return nn.functional.linear(turned, weight, module.bias)
+    def loss(turns: Mapping[str, torch.Tensor], batch: Any) -> torch.Tensor:
+        def forward(reader: Reader) -> Callable[[torch.Tensor], torch.Tensor]:
+            return lambda x: reader.forward(x, turns[reader.rotation], cast)
 
-            return forward
-
-        with forwards({module: reader(module, gain) for module, gain in readers}):
+        with forwards({reader.module: forward(reader) for reader in readers}):
             logits = stream.model(**batch).logits
         tokens = batch["input_ids"]
         return nn.functional.cross_entropy(
             logits[:, :-1].flatten(0, 1).float(), tokens[:, 1:].flatten()
         )
 
-    wanted = [p.requires_grad for p in stream.model.parameters()]
-    stream.model.requires_grad_(False)
-    try:
+    with frozen(stream.model):
         for step in range(steps + 1):
             if step % max(steps // 4, 1) == 0 or step == steps:
                 with torch.no_grad():
-                    value = float(loss(rotation, stream.batches[0]))
+                    value = float(loss(now, stream.batches[0]))
                 if value < least:
-                    best, least = rotation, value
+                    best, least = now, value
             if step == steps:
                 break
-            turn = rotation.clone().requires_grad_(True)
+            turns = {name: turn.clone().requires_grad_(True) for name, turn in now.items()}
             with torch.enable_grad():
-                loss(turn, stream.batches[step % len(stream.batches)]).backward()  # type: ignore[no-untyped-call]
-            assert turn.grad is not None
-            momentum = 0.9 * momentum + turn.grad
-            now = rate * (1 + math.cos(math.pi * step / steps)) / 2
-            rotation = cayley_step(rotation, momentum, now)
-            if step % 25 == 24:  # float32 rounding errors add up
-                q, r = torch.linalg.qr(rotation)
-                rotation = q * torch.sign(torch.diag(r))
-    finally:
-        for parameter, before in zip(stream.model.parameters(), wanted, strict=True):
-            parameter.requires_grad_(before)
-    return best.detach()
+                loss(turns, stream.batches[step % len(stream.batches)]).backward()  # type: ignore[no-untyped-call]
+            fallen = rate * (1 + math.cos(math.pi * step / steps)) / 2
+            now = {}
+            for name, turn in turns.items():
+                assert turn.grad is not None
+                momentum[name] = 0.9 * momentum[name] + turn.grad
+                now[name] = cayley_step(turn.detach(), momentum[name], fallen)
+                if step % 25 == 24:  # float32 rounding errors add up
+                    q, r = torch.linalg.qr(now[name])
+                    now[name] = q * torch.sign(torch.diag(r))
+    return {name: turn.detach() for name, turn in best.items()}

@@ -62,10 +62,7 @@ class GroupData:
     @property
     def ends_attention(self) -> bool:
         """Whether a layer mixes attention's heads."""
-        first = self.block.groups[:1]
-        if self.reads_norm or (first and self.names[0] in first[0].names):
-            return False
-        return "att" in self.names[0].removeprefix(self.block.name)
+        return self.block.ends_attention(self.names)
 
     @property
     def ends_mlp(self) -> bool:
@@ -109,7 +106,7 @@ class BlockData:
 
 @dataclass
 class StreamModel:
-    """The float model, for `SystemRecipe.begin`."""
+    """The float model, for `SystemRecipe.begin` and `SystemRecipe.finish`."""
 
     model: torch.nn.Module
     blocks: list[Block]
@@ -168,6 +165,10 @@ class SystemRecipe(Recipe):
     @abstractmethod
     def prepare(self, group: GroupData) -> dict[str, LayerForm]:
         """Return the forms of a group's layers, by name."""
+
+    def finish(self, stream: StreamModel, forms: dict[str, LayerForm]) -> dict[str, LayerForm]:
+        """Return the forms of all layers, refined where the system trains the whole model."""
+        return forms
 
     def description(self) -> dict[str, Any]:
         """Return the options on which a calibration depends, and the system's class."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -15,7 +15,7 @@ from fpsim.base.errors import FpsimError
 from fpsim.bridge.layer_inputs import Batch, watched
 from fpsim.bridge.weights import LayerWeight
 
-__all__ = ["Block", "Group", "Hidden", "blocks_of", "first_inputs"]
+__all__ = ["Block", "Group", "Heads", "Hidden", "blocks_of", "first_inputs"]
 
 #: Hidden states of every batch, the input of a block.
 Hidden = list[torch.Tensor]
@@ -33,6 +33,16 @@ class Group:
     norm: str | None = None
 
 
+class Heads(NamedTuple):
+    """Heads of values, between the layer that makes them and the layer that ends attention."""
+
+    value: str
+    reader: str
+    number: int  #: heads that are made
+    repeats: int  #: heads of queries that read each
+    width: int  #: channels of a head
+
+
 @dataclass
 class Block:
     """One of the repeated blocks of a model, with the arguments of its forward.
@@ -47,6 +57,28 @@ class Block:
     arguments: list[tuple[tuple[Any, ...], dict[str, Any]]] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
     pre_norm: bool = False
+
+    def ends_attention(self, names: Sequence[str]) -> bool:
+        """Whether the layers of a group mix attention's heads."""
+        group = next((g for g in self.groups if names[0] in g.names), None)
+        if group is None or group is self.groups[0] or group.norm is not None:
+            return False
+        return "att" in names[0].removeprefix(self.name)
+
+    def heads(self) -> Heads | None:
+        """Return the heads of values, if the model tells their width."""
+        for group in self.groups:
+            if not self.ends_attention(group.names):
+                continue
+            reader = group.names[0]
+            home = reader.removeprefix(f"{self.name}.").rpartition(".")[0]
+            size = getattr(self.module.get_submodule(home), "head_dim", None)
+            values = [n for n in self.groups[0].names if "v_proj" in n or n.endswith("value")]
+            width = self.layers[reader].sizes[0]
+            if isinstance(size, int) and len(values) == 1 and width % size == 0:
+                made = self.layers[values[0]].sizes[1]
+                return Heads(values[0], reader, made // size, width // made, size)
+        return None
 
     @torch.no_grad()
     def run(self, batch: int, hidden: torch.Tensor) -> torch.Tensor:

@@ -21,7 +21,7 @@ from fpsim.base.errors import FpsimError
 from fpsim.bridge.cast import Cast
 from fpsim.bridge.systems.casts import RangeCast
 from fpsim.bridge.systems.forms import Divide, LayerForm, Matrix, Segment
-from fpsim.bridge.systems.learned import cast_through, forwards, round_through
+from fpsim.bridge.systems.learned import cast_through, forwards, frozen, round_through
 from fpsim.bridge.systems.stream import Block, Hidden
 from fpsim.formats.floating import FloatFormat
 from fpsim.units.operands import Operand
@@ -278,28 +278,21 @@ def train_block(
         return Training(0.0, 0.0)
     optimizer = torch.optim.AdamW(used, weight_decay=0.0)
     losses = []
-    parameters = list(block.module.parameters())
-    wanted = [p.requires_grad for p in parameters]
-    block.module.requires_grad_(False)
-    try:
-        with forwards(modules), torch.enable_grad():
-            for epoch in range(epochs):
-                for matrix in matrices:
-                    width = matrix.raw.shape[1]
-                    matrix.band = (width - 1) * epoch // max(epochs - 1, 1) + 1
-                total = 0.0
-                for batch, (x, target) in enumerate(zip(states, targets, strict=True)):
-                    loss = (block.call(batch, x) - target).square().mean()
-                    if not torch.isfinite(loss):
-                        raise FpsimError(
-                            f"block {block.name}: the loss is not finite in epoch {epoch + 1}"
-                        )
-                    optimizer.zero_grad()
-                    loss.backward()  # type: ignore[no-untyped-call]
-                    optimizer.step()
-                    total += float(loss.detach())
-                losses.append(total / len(states))
-    finally:
-        for parameter, before in zip(parameters, wanted, strict=True):
-            parameter.requires_grad_(before)
+    with frozen(block.module), forwards(modules), torch.enable_grad():
+        for epoch in range(epochs):
+            for matrix in matrices:
+                width = matrix.raw.shape[1]
+                matrix.band = (width - 1) * epoch // max(epochs - 1, 1) + 1
+            total = 0.0
+            for batch, (x, target) in enumerate(zip(states, targets, strict=True)):
+                loss = (block.call(batch, x) - target).square().mean()
+                if not torch.isfinite(loss):
+                    raise FpsimError(
+                        f"block {block.name}: the loss is not finite in epoch {epoch + 1}"
+                    )
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                total += float(loss.detach())
+            losses.append(total / len(states))
     return Training(losses[0], losses[-1])
