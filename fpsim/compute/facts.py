@@ -103,7 +103,7 @@ class Facts:
         """Whether `squares` has been computed; `summary` leaves it out."""
         return "squares" in self.__dict__
 
-    @property
+    @cached_property
     def summary(self) -> tuple[InUse | None, InUse, int]:
         """Facts about elements (None if not needed) and scales, and elements per scale (0: none).
 

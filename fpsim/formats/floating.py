@@ -92,7 +92,7 @@ class FloatFormat:
         """Bits of a code without its sign."""
         return self.exponent_bits + self.mantissa_bits
 
-    @property
+    @cached_property
     def bits(self) -> int:
         """Bits of a code."""
         return self.magnitude_bits + int(self.signed)
@@ -163,12 +163,12 @@ class FloatFormat:
         """Largest finite value."""
         return float(self.decode(np.array([self.max_code], dtype=self.dtype))[0])
 
-    @property
+    @cached_property
     def dtype(self) -> np.dtype[Any]:
         """Smallest unsigned integer type that holds a code."""
         return code_dtype(self.bits)
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Canonical name; `fpsim.get_format` reads it."""
         if self.alias:

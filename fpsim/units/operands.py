@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
@@ -310,6 +310,7 @@ class Side(NamedTuple):
     split: bool  #: whether positive and negative elements have scales apart
 
 
+@lru_cache(maxsize=256)
 def sides(spec: MacSpec) -> tuple[Side, Side]:
     """Return element and scale formats of a unit's operands ``a`` and ``b``."""
     return (

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -44,8 +44,7 @@ _ONE = np.ones(1)
 _NO_STARTS = np.zeros((1, 1, 1), dtype=np.int32)
 
 
-@dataclass(frozen=True)
-class Packed:
+class Packed(NamedTuple):
     """Both operands as arrays for `fpsim.kernels.llvm.matmul_driver.gemm`.
 
     ``a`` (planes, M, K) has rows; if every column of the result has its own ``a``, panels like
@@ -58,7 +57,7 @@ class Packed:
     y: Array
     x_powers: Array
     y_powers: Array
-    starts: Array = field(default_factory=lambda: _NO_STARTS)
+    starts: Array = _NO_STARTS
 
     @property
     def padded(self) -> tuple[int, int]:
@@ -68,7 +67,7 @@ class Packed:
     def rows(self, part: slice) -> Packed:
         """Return the operands for some rows of the result, if the step does not align."""
         a, starts = (np.ascontiguousarray(x[:, part]) for x in (self.a, self.starts))
-        return replace(self, a=a, x=self.x[part], starts=starts)
+        return self._replace(a=a, x=self.x[part], starts=starts)
 
 
 def powers(exponents: NDArray[np.int32]) -> NDArray[np.float64]:

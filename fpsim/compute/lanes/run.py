@@ -3,23 +3,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
+from fpsim.compute.bounds import F32_BITS
 from fpsim.compute.facts import all_finite
 from fpsim.compute.lanes.pack import Packed, Packing, half_bits, lane_shift, pack, packings
 from fpsim.compute.lanes.random import cubes, streams
 from fpsim.compute.lanes.steps.fixed import ClampedSum, GridSum
-from fpsim.compute.lanes.steps.step import Step, random_parameters
+from fpsim.compute.lanes.steps.step import Step, is_ieee, random_parameters
 from fpsim.compute.lanes.steps.sums import Slice
 from fpsim.compute.operands import MatmulOperands
 from fpsim.compute.plan import Plan
-from fpsim.compute.scalar.dot_products import convert_fixed, encode_exact, float32_codes
+from fpsim.compute.scalar.dot_products import canonical_nan, convert_fixed, encode_exact
+from fpsim.formats.floating import FloatFormat
 from fpsim.formats.random_bits import RandomBits
 from fpsim.formats.rounding import Overflow
 from fpsim.kernels.llvm.machine import Machine
@@ -50,7 +53,6 @@ def run_lanes(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine)
     Raises:
         FpsimError: a result that the accumulator has no code for, or a NaN or infinite operand or
             scale of a fixed-point unit.
-            scale where it is fixed-point.
     """
     return _job(spec, args, plan, machine).codes(args)
 
@@ -70,7 +72,6 @@ def run_steps(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine)
     Raises:
         FpsimError: a result that the accumulator has no code for, or a NaN or infinite operand or
             scale of a fixed-point unit.
-            scale where it is fixed-point.
     """
     return _job(spec, args, plan, machine).codes(args, history=True)
 
@@ -108,7 +109,8 @@ def run_slices(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine
     job, found = _job(spec, args, plan, machine), []
     assert isinstance(plan.step, Slice)
     for last, width in plan.slices:
-        own = replace(job, step=replace(plan.step, last=last, width=width))
+        kernel = replace(job.kernel, step=replace(plan.step, last=last, width=width))
+        own = job._replace(kernel=kernel)
         found.append(np.ldexp(own.accumulators(None, None), last))
     return np.stack(found)
 
@@ -117,22 +119,44 @@ def _job(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine) -> _
     """Return the step of a plan with packed operands."""
     if not plan.setups:
         plan.setups.append(_setup_of(spec, args, plan, machine))
-    setup: _Setup = plan.setups[0]
-    return _Job(
-        setup.step, setup.source, setup.tile, pack(args, setup.operands), args.shape, args.length
-    )
+    kernel, operands = plan.setups[0]
+    return _Job(kernel, pack(args, operands), args.shape, args.length)
 
 
-class _Setup(NamedTuple):
-    """Kernel, parameters and packing of a plan, without operands."""
+@dataclass(frozen=True)
+class _Kernel:
+    """The compiled code of a plan, and the numbers that it reads, without operands."""
 
     step: Step
     source: Source
     tile: Tile
-    operands: tuple[Packing, Packing]
+    random_width: int  #: bits of a random integer of the seed or array; 0 if there are none
+
+    @cached_property
+    def run(self) -> Callable[..., None]:
+        """The matrix product."""
+        return gemm(self.step, self.tile, self.source)
+
+    @cached_property
+    def numbers(self) -> tuple[Array, Array]:
+        """Run-time numbers, float64 and int64, one step after the other."""
+        reals: list[float] = []
+        integers: list[int] = []
+        for level in self.step.levels:
+            own = level.numbers
+            reals, integers = [*reals, *own[0].values()], [*integers, *own[1].values()]
+        if self.step.random:
+            bits, place = self.step.stage.random_bits, self.step.random_place
+            integers += random_parameters(bits, place, self.random_width).values()
+        # Integers may be bit patterns with the sign bit set.
+        wrapped = np.array([value % (1 << 64) for value in integers] or [0], dtype=np.uint64)
+        return np.array(reals or [0.0]), wrapped.view(np.int64)
 
 
-def _setup_of(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine) -> _Setup:
+def _setup_of(
+    spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine
+) -> tuple[_Kernel, tuple[Packing, Packing]]:
+    """Return the kernel of a plan and the packing of both operands."""
     step, source = plan.step, replace(plan.source, paired=args.paired)
     assert step is not None
     tile = tile_of(step, source, machine, flat=args.shape[0] == 1)
@@ -141,23 +165,36 @@ def _setup_of(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine)
     dtype = np.float16 if inner.lane is Lane.F16 else inner.lane.dtype
     shift = lane_shift(args, inner.lane, source)
     how = packings(spec, args, source, tile, depth, dtype, inner.powers, machine, shift, plan.split)
-    return _Setup(step, source, tile, how)
+    width = step.stage.random_bits if step.random else 0
+    if isinstance(args.random, RandomBits):
+        width = args.random.width
+    return _Kernel(step, source, tile, width), how
 
 
-@dataclass(frozen=True)
-class _Job:
-    """A step with packed operands, for a result of shape (M, N)."""
+def _native_codes(fmt: FloatFormat, values: Array) -> Array | None:
+    """Return the codes of values of float16, or of float32 or its upper bits; None for others."""
+    if is_ieee(fmt, 5, 10, 15):
+        half = values.dtype == np.float16
+        codes = values.view(np.uint16) if half else half_bits(values)
+    elif is_ieee(fmt, 8, fmt.mantissa_bits, 127):
+        bits = values.astype(np.float32, copy=False).view(np.uint32)
+        codes = (bits >> np.uint32(F32_BITS - 1 - fmt.mantissa_bits)).astype(fmt.dtype, copy=False)
+    else:
+        return None
+    return canonical_nan(fmt, values, codes)
 
-    step: Step
-    source: Source
-    tile: Tile
+
+class _Job(NamedTuple):
+    """A kernel with packed operands, for a result of shape (M, N)."""
+
+    kernel: _Kernel
     packed: Packed
     shape: tuple[int, int]
     length: int  #: K
 
     def codes(self, args: MatmulOperands, history: bool = False) -> Array:
         """Return the final codes (M, N); for paired operands with ``history`` all steps' codes."""
-        stage, random = self.step.stage, args.random
+        stage, random = self.kernel.step.stage, args.random
         if isinstance(stage, Fixed):
             return self._fixed_codes(stage, args, history)
         first = None if args.c is None else stage.initial.decode(args.c)
@@ -166,9 +203,7 @@ class _Job:
             if isinstance(random, RandomBits):
                 random = random.integers(values.size, 1, stage.random_bits)
             return encode_exact(stage, values, random)
-        codes = None
-        if stage.overflow is Overflow.INF:
-            codes = float32_codes(stage.result, values)
+        codes = _native_codes(stage.result, values) if stage.overflow is Overflow.INF else None
         if codes is None:
             codes = stage.result.encode(values, "rtz", str(stage.overflow))
         if isinstance(stage, Aligned) and stage.nan not in (None, stage.result.nan_code):
@@ -180,7 +215,7 @@ class _Job:
             raise FpsimError(
                 f"operands: a NaN or infinite operand or scale has no code in {stage.initial.name}"
             )
-        last, random = self.step.levels[-1], args.random
+        last, random = self.kernel.step.levels[-1], args.random
         first = None if args.c is None else stage.initial.integers(args.c)
         if isinstance(last, GridSum) and last.bits:
             begin = None if first is None else first.view(np.float64)
@@ -208,72 +243,53 @@ class _Job:
 
         With ``history``, for paired operands, return the accumulators of every step, (steps, N).
         """
-        (m, n), lane = self.shape, self.step.lane
+        (m, n), lane = self.shape, self.kernel.step.lane
         c = np.zeros(self.packed.padded, lane.dtype)
         if start is not None:
             c[:m, :n] = start
         if lane is Lane.F16:
             c = half_bits(c)
-        numbers = self._numbers(random)
         if history:
-            c = self._run_history(c, numbers, random)
+            c = self._run_history(c, random)
             m = len(c)
         else:
-            self._run_tiles(c, numbers, random)
+            self._run_tiles(c, random)
         return (c.view(np.float16) if lane is Lane.F16 else c)[:m, :n]
 
-    def _numbers(self, random: Array | RandomBits | None) -> tuple[Array, Array]:
-        """Return the kernel's run-time numbers, float64 and int64, one step after the other."""
-        reals: list[float] = []
-        integers: list[int] = []
-        for level in self.step.levels:
-            own = level.numbers
-            reals, integers = [*reals, *own[0].values()], [*integers, *own[1].values()]
-        if self.step.random:
-            width = random.width if isinstance(random, RandomBits) else 0
-            bits = self.step.stage.random_bits
-            own_bits = random_parameters(bits, self.step.random_place, width or bits)
-            integers = [*integers, *own_bits.values()]
-        # Integers may be bit patterns with the sign bit set.
-        wrapped = np.array([value % (1 << 64) for value in integers] or [0], dtype=np.uint64)
-        return np.array(reals or [0.0]), wrapped.view(np.int64)
-
-    def _run_tiles(
-        self, c: Array, numbers: tuple[Array, Array], random: Array | RandomBits | None
-    ) -> None:
-        """Run the tiles of a matrix product and return the last accumulators."""
-        run = gemm(self.step, self.tile, self.source)
+    def _run_tiles(self, c: Array, random: Array | RandomBits | None) -> None:
+        """Run the tiles of a matrix product on accumulators."""
         parts: Iterable[tuple[slice, Array]] = [(slice(0, c.shape[0]), _NO_RANDOM)]
-        if self.step.random:
+        if self.kernel.step.random:
             parts = self._random_parts(random, c.shape)
         for rows, cube in parts:
             whole = rows.stop - rows.start == c.shape[0]
             part = self.packed if whole else self.packed.rows(rows)
             scales = part.x, part.y, part.x_powers, part.y_powers
-            run(part.a, part.b, c[rows], *numbers, cube, *scales, part.starts)
+            numbers = self.kernel.numbers
+            self.kernel.run(part.a, part.b, c[rows], *numbers, cube, *scales, part.starts)
 
-    def _run_history(
-        self, c: Array, numbers: tuple[Array, Array], random: Array | RandomBits | None
-    ) -> Array:
+    def _run_history(self, c: Array, random: Array | RandomBits | None) -> Array:
         """Return the accumulators (steps, N) after every step of dot products side by side."""
-        packed, cube = self.packed, _NO_RANDOM
-        if self.step.random:
+        kernel, packed, cube = self.kernel, self.packed, _NO_RANDOM
+        step, source = kernel.step, kernel.source
+        if step.random:
             ((_, cube),) = self._random_parts(random, c.shape)
-        span = turn(self.step, self.source)
+        span = turn(step, source)
         out = np.empty((packed.a.shape[2] // span, c.shape[1]), c.dtype)
         scales = packed.x, packed.y, packed.x_powers, packed.y_powers
-        run = histories(self.step, self.tile, self.source)
-        run(packed.a, packed.b, c, *numbers, cube, *scales, packed.starts, out)
+        run = histories(step, kernel.tile, source)
+        run(packed.a, packed.b, c, *kernel.numbers, cube, *scales, packed.starts, out)
         return out[: -(-self.length // span)]
 
     def _random_parts(
         self, random: Array | RandomBits | None, padded: tuple[int, int]
     ) -> Iterable[tuple[slice, Array]]:
         """Return rows of the result and their random integers, or streams."""
+        source, tile = self.kernel.source, self.kernel.tile
         assert random is not None
-        if self.source.random is not RandomSource.LOADED:
+        if source.random is not RandomSource.LOADED:
             assert isinstance(random, RandomBits)
             return [(slice(0, padded[0]), streams(random, self.shape, padded))]
         assert not isinstance(random, RandomBits)
-        blocks = self.packed.a.shape[2] * self.source.per_word // self.source.size
-        return cubes(random, padded, blocks * self.source.quadrants, self.tile.rows)
+        blocks = self.packed.a.shape[2] * source.per_word // source.size
+        return cubes(random, padded, blocks * source.quadrants, tile.rows)

@@ -17,7 +17,7 @@ from fpsim.compute.scalar.settings import aligned_settings, tree_settings
 from fpsim.compute.scalar.wide_terms import in_a_row, parts_of, parts_on_grid, terms_to_odd
 from fpsim.compute.values import Rows, decoded, exponents_of, result_parts
 from fpsim.formats.fixed_grid import MAX_WIDTH, grid_integers
-from fpsim.formats.floating import FloatFormat, Format
+from fpsim.formats.floating import FloatFormat
 from fpsim.formats.rounding import Overflow, Rounding
 from fpsim.kernels.codec.rounding import mode_constants
 from fpsim.kernels.scalar import aligned, chain_and_fixed, fixed_point, limbs, tree
@@ -40,10 +40,10 @@ from fpsim.units.stages import (
 
 __all__ = [
     "add_up",
+    "canonical_nan",
     "convert_fixed",
     "dot_codes",
     "encode_exact",
-    "float32_codes",
     "outer_terms",
     "random_rows",
     "step_codes",
@@ -371,20 +371,27 @@ def encode_exact(stage: Exact, sums: Array, random: Array | None) -> Array:
     Returns:
         Codes in the shape of the sums.
     """
-    if stage.rounding is Rounding.RNE and stage.overflow is Overflow.INF:
+    native = stage.format.name == "e8m23" and stage.overflow is Overflow.INF
+    if native and stage.rounding is Rounding.RNE:
         with np.errstate(over="ignore"):
-            codes = float32_codes(stage.format, sums.astype(np.float32, copy=False))
-        if codes is not None:
-            return codes
+            codes = sums.astype(np.float32, copy=False).view(np.uint32)
+        return canonical_nan(stage.format, sums, codes)
     bits = None if random is None else random.reshape(sums.shape)
     return stage.format.encode(
         sums, stage.rounding, str(stage.overflow), random=bits, random_bits=stage.random_bits
     )
 
 
-def float32_codes(fmt: Format, values: Array) -> Array | None:
-    """Return the bit patterns of float32 values if ``fmt`` is float32, else None."""
-    if not isinstance(fmt, FloatFormat) or fmt.name != "e8m23" or values.dtype != np.float32:
-        return None
-    codes, nan = np.ascontiguousarray(values).view(np.uint32), np.isnan(values)
-    return np.where(nan, np.uint32(fmt.nan_code or 0), codes) if nan.any() else codes
+def canonical_nan(fmt: FloatFormat, values: Array, codes: Array) -> Array:
+    """Return codes with the format's NaN where a value is NaN.
+
+    Args:
+        fmt: a format with NaN.
+        values: the values of the codes.
+        codes: codes of the format, whose NaN may have any sign and payload.
+
+    Returns:
+        The codes.
+    """
+    nan = np.isnan(values)
+    return np.where(nan, fmt.dtype.type(fmt.nan_code), codes) if nan.any() else codes

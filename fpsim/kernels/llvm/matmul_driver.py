@@ -17,6 +17,8 @@ compiled once and call it by its address.
 from __future__ import annotations
 
 from collections.abc import Callable
+from ctypes import addressof, c_char
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -38,6 +40,7 @@ Array = NDArray[Any]
 _INDEX, _BYTE_POINTER = ir.IntType(64), ir.IntType(8).as_pointer()
 #: Addresses of the arrays of a tile, then row, column, K, N and M.
 _TILE = ir.FunctionType(ir.VoidType(), [_BYTE_POINTER.as_pointer(), *[_INDEX] * 5])
+_BYTES = c_char * 0
 _addresses: dict[Any, int] = {}
 
 
@@ -94,9 +97,11 @@ def gemm(step: Any, tile: Tile, source: Source = PRODUCTS) -> Callable[..., None
         The function ``run``.
     """
 
+    mode, code_of = _MODES[step.direction], cache(partial(_tile, step, source, tile))
+
     def run(*arrays: Array) -> None:
         given = Pointers(*arrays)
-        code = _tile(step, source, tile, 8 * given.random.itemsize), _MODES[step.direction]
+        code = code_of(8 * given.random.itemsize), mode
         depth, (m, n) = given.a.shape[2] * source.per_word, given.c.shape
         _tiles(code, _pointers(given), tile.rows, tile.columns, depth, n, m)
 
@@ -160,11 +165,9 @@ def histories(step: Any, tile: Tile, source: Source) -> Callable[..., None]:
 
 
 def _pointers(arrays: Pointers) -> NDArray[np.uint64]:
-    """Return the addresses of contiguous arrays."""
-    assert all(array.flags.c_contiguous for array in arrays)
-    # `array.ctypes.data` would make an object first.
-    addresses = [array.__array_interface__["data"][0] for array in arrays]
-    return np.array(addresses, dtype=np.uint64)
+    """Return the addresses of contiguous arrays; others are a `TypeError` of ctypes."""
+    # Four times as fast as `array.ctypes.data`, which makes an object first.
+    return np.array([addressof(_BYTES.from_buffer(array)) for array in arrays], dtype=np.uint64)
 
 
 #: Rounding modes by the numbers of LLVM's `llvm.set.rounding`.
