@@ -193,7 +193,7 @@ class BlockFormat:
     def _scale_has_nan(self) -> bool:
         return self.scale is None or self.scale.nan_code is not None
 
-    @property
+    @cached_property
     def is_coded(self) -> bool:
         """Whether codes mean more than an element times a scale; see `fpsim.blocks.grids`."""
         more = self.variants or self.special or self.levels or self.expansions != (1.0,)

@@ -153,8 +153,8 @@ def _tensor_scale(
 
 def _stored_variants(fmt: BlockFormat) -> int:
     """Return how many grids there are if their choice is stored in the scale, else 0."""
-    count = stored_grids(fmt)
-    return count if count > 1 and fmt.stored == "scale" else 0
+    count = stored_grids(fmt) if fmt.stored == "scale" else 0
+    return count if count > 1 else 0
 
 
 def _scale_codes(

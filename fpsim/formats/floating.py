@@ -158,7 +158,7 @@ class FloatFormat:
         """Whether any code is zero."""
         return self.subnormals is not Subnormals.NONE
 
-    @property
+    @cached_property
     def max_value(self) -> float:
         """Largest finite value."""
         return float(self.decode(np.array([self.max_code], dtype=self.dtype))[0])

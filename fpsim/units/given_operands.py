@@ -58,8 +58,8 @@ def given_operands(
         FpsimError: a tensor quantized along another axis or to another format than the unit's, or
             a scale argument beside a tensor, which has its own scales.
     """
-    if not any(isinstance(operand, Quantized) for operand in operands):
-        a, b = operands
+    a, b = operands
+    if not (isinstance(a, Quantized) or isinstance(b, Quantized)):
         return Given((a, b), scales, block, (None, None))  # type: ignore[arg-type]
     wides = [
         _wide(spec, name, operand, scale, axis)

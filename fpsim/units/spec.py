@@ -234,17 +234,17 @@ class MacSpec:
         pair = texts[0] if texts[0] == texts[1] else "x".join(texts)
         return f"{pair}-{self.accumulate.short_name}"
 
-    @property
+    @cached_property
     def result(self) -> Format:
         """Format of result codes."""
         return self.accumulate.result
 
-    @property
+    @cached_property
     def initial(self) -> Format:
         """Format of the codes of ``c``; the result's, unless `Fixed` converts at the end."""
         return self.accumulate.initial
 
-    @property
+    @cached_property
     def block(self) -> Block | None:
         """The stage that sums blocks of unscaled products, if there is one."""
         return block_in(self.accumulate)
@@ -256,7 +256,7 @@ class MacSpec:
         """
         return self.accumulate.roundings(length, self.quadrants)
 
-    @property
+    @cached_property
     def random_bits(self) -> int:
         """Bits of each random integer; 0 for a unit that takes none.
 
@@ -265,7 +265,7 @@ class MacSpec:
         """
         return random_bits_of(self.accumulate)
 
-    @property
+    @cached_property
     def quadrants(self) -> int:
         """Sums per block: one, or one per combination of signs if scales differ by sign."""
         return (1 + self.splits("a")) * (1 + self.splits("b"))

@@ -178,7 +178,7 @@ def packings(
 
 def pack(args: MatmulOperands, how: tuple[Packing, Packing]) -> Packed:
     """Return both operands as arrays for a lane kernel; arrays of kept operands are made once."""
-    a, b = (_kept(*one) for one in zip(args.operands, how, strict=True))
+    a, b = _kept(args.a, how[0]), _kept(args.b, how[1])
     return Packed(a.values, b.values, a.scales, b.scales, a.powers, b.powers, a.starts)
 
 
@@ -202,7 +202,6 @@ def _half(operand: Operand, how: Packing) -> _Half:
             layout.store(operand, _power_table(operand, how.dtype, how.power), exponents[0])
         return _Half(values, none, exponents)
     scales = _block_scales(operand, how, False)
-    scales = np.ldexp(scales, how.power) if how.power else scales
     powers_of_scales = _block_scales(operand, how, True) if how.aligned else none
     if source.bytes and how.which:
         values = byte_panels(operand, source, layout.tile, depth, how.machine)
@@ -220,24 +219,25 @@ def _half(operand: Operand, how: Packing) -> _Half:
 
 def _block_scales(operand: Operand, how: Packing, exponents: bool) -> Array:
     """Return the scales of blocks, or with ``exponents`` their powers of two 2^e, for a kernel."""
-    source, layout = how.source, how.layout
+    source, layout, power = how.source, how.layout, 0 if exponents else how.power
     signs = source.b_signs if how.which else source.a_signs
-    used = -(-operand.length // source.size)
-    out = np.zeros((layout.count, how.depth // source.size, signs))
-    out[: len(operand.codes), :used] = 1.0
-    if operand.scales is not None:
-        codes = operand.scales.spread(source.size, operand.length)
-        indices, table = compact(codes, operand.scales.format)
-        if exponents and operand.scales.format.bits <= MAX_TABLE_BITS:
-            table = _lane_powers(operand.scales.format, 0, np.float64)
-        elif exponents:
-            table = powers(exponents_of(table, operand.scales.format))
-        elif how.nan_scale is NanScale.ZERO:
-            table = np.where(np.isnan(table), 0.0, table)
-        found = table[indices]
-        repeated = signs // found.shape[2]
-        out[: len(found), :used] = np.repeat(found, repeated, axis=2) if repeated > 1 else found
-    return layout.scales(out).astype(how.dtype)
+    out = np.zeros((layout.count, how.depth // source.size, signs), how.dtype)
+    used = out[: len(operand.codes), : -(-operand.length // source.size)]
+    if operand.scales is None:
+        used[:] = np.ldexp(1.0, power)
+        return layout.scales(out)
+    fmt = operand.scales.format
+    indices, table = compact(operand.scales.spread(source.size, operand.length), fmt)
+    if fmt.bits <= MAX_TABLE_BITS:
+        table = (_lane_powers if exponents else _lane_table)(fmt, power, how.dtype)
+    else:
+        table = powers(exponents_of(table, fmt)) if exponents else np.ldexp(table, power)
+    if how.nan_scale is NanScale.ZERO and not exponents:
+        table = np.where(np.isnan(table), 0.0, table)
+    found = table[indices]
+    repeated = signs // found.shape[2]
+    used[:] = np.repeat(found, repeated, axis=2) if repeated > 1 else found
+    return layout.scales(out)
 
 
 # -- kept between products ------------------------------------------------------------------------

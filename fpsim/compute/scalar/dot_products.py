@@ -373,9 +373,10 @@ def encode_exact(stage: Exact, sums: Array, random: Array | None) -> Array:
     """
     native = stage.format.name == "e8m23" and stage.overflow is Overflow.INF
     if native and stage.rounding is Rounding.RNE:
-        with np.errstate(over="ignore"):
-            codes = sums.astype(np.float32, copy=False).view(np.uint32)
-        return canonical_nan(stage.format, sums, codes)
+        if sums.dtype != np.float32:
+            with np.errstate(over="ignore"):
+                sums = sums.astype(np.float32)
+        return canonical_nan(stage.format, sums, sums.view(np.uint32))
     bits = None if random is None else random.reshape(sums.shape)
     return stage.format.encode(
         sums, stage.rounding, str(stage.overflow), random=bits, random_bits=stage.random_bits
