@@ -58,6 +58,8 @@ def matmul_codes(
         args = replace(args, random=args.random_integers(count, spec.random_bits))
     plan = plan_matmul(spec, args, machine, allowed)
     given = finite_elements(args) if plan.redo_infinite else args
+    if plan.lanes > 1:
+        given = given.by_lane(plan.lanes)
     run = {BackEnd.LANES: run_lanes, BackEnd.LIMBS: _run_limbs, BackEnd.SCALAR: _run_scalar}
     codes = run[plan.back_end](spec, given, plan, machine)
     codes = codes.astype(spec.result.dtype, copy=False)

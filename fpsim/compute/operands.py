@@ -207,9 +207,11 @@ class MatmulOperands:
         """Return the part ``start..stop - 1`` of K, without ``c``; whole scale blocks stay."""
         return replace(self, a=self.a.cut(start, stop), b=self.b.cut(start, stop), c=None)
 
-    def every(self, first: int, step: int) -> MatmulOperands:
-        """Return operands of every ``step``-th product along K from ``first`` on, without ``c``."""
-        return replace(self, a=self.a.every(first, step), b=self.b.every(first, step), c=None)
+    def by_lane(self, lanes: int) -> MatmulOperands:
+        """Return operands with the products i mod ``lanes`` = 0 first along K, then those of 1."""
+        order = np.arange(self.length).reshape(-1, lanes).T.reshape(-1)
+        a, b = (Operand(x.codes, x.format, x.scales).ordered(order) for x in self.operands)
+        return replace(self, a=a, b=b)
 
     def rows(self, part: slice) -> MatmulOperands:
         """Return some rows of ``a``, ``c`` and the result; paired operands unchanged."""

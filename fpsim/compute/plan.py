@@ -65,7 +65,9 @@ from fpsim.units.stages import (
     Chunked,
     Exact,
     Fixed,
+    Joins,
     NanScale,
+    ProductRounding,
     Stage,
     Tree,
 )
@@ -129,6 +131,8 @@ class Plan:
     slices: tuple[tuple[int, int], ...] = field(default=(), repr=False)
     #: Elements of K per chunk, if lanes make chunk results for the limbs; else 0.
     chunk: int = 0
+    #: Lanes of a tree over all of K, whose products lane kernels take one lane after another.
+    lanes: int = 1
     #: Whether results of zero are computed again in scalar code, for their sign.
     redo_zeros: bool = False
     #: Whether lanes replace NaN and infinite elements by 0; scalar code computes their results.
@@ -304,11 +308,15 @@ class _Sum:
     outer: Stage | None = None
     chunk: int = 0  #: terms of a chunk
     block: Block | None = None
+    lanes: int = 1  #: a lane's terms are a chunk
 
 
-def _sum_of(spec: MacSpec, length: int) -> _Sum | None:
+def _sum_of(spec: MacSpec, args: MatmulOperands) -> _Sum | None:
     """Return the sum of a unit; None for chunks within chunks."""
+    length = args.length
     stage, count, chunk, outer = spec.accumulate, length, 0, None
+    if isinstance(stage, Tree) and stage.products is None and length > MAX_LEAVES:
+        return _chunks_of_tree(stage, args)
     if isinstance(stage, Chunked):
         chunk, outer, stage = stage.chunk(length), stage.outer, stage.inner
     block = stage if isinstance(stage, Block) else None
@@ -330,8 +338,31 @@ def _sum_of(spec: MacSpec, length: int) -> _Sum | None:
     return _Sum(source, stage, count, outer, chunk, block)
 
 
+def _chunks_of_tree(tree: Tree, args: MatmulOperands) -> _Sum | None:
+    """Return a tree over all products as a tree over results of equal chunks, or None.
+
+    Each lane is a chunk that a chain sums; without lanes, chunks are subtrees. A subtree's zero
+    becomes +0 where chunks begin, which only a zero result shows: with an addend of -0, or toward
+    -infinity.
+    """
+    if tree.lanes > 1:
+        inner: Stage = Chain(tree.format, tree.rounding, tree.overflow, product=tree.product)
+        size = args.length // tree.lanes
+    else:
+        size = 1
+        while size * tree.radix <= MAX_LEAVES and args.length % (size * tree.radix) == 0:
+            size *= tree.radix
+        inner = replace(tree, products=size, addend=Joins.ROOT)
+        if tree.rounding is Rounding.RDN or Start(tree.format, args.c).special:
+            return None
+    if tree.addend is Joins.LEAF or size == 1 or args.length % tree.lanes:
+        return None
+    outer = replace(tree, products=args.length // size, lanes=1, product=ProductRounding.FUSED)
+    return _Sum(PRODUCTS, inner, args.length, outer, size, lanes=tree.lanes)
+
+
 def _plan(spec: MacSpec, args: MatmulOperands, machine: Machine, allowed: Allowed) -> Plan:
-    made = _sum_of(spec, args.length)
+    made = _sum_of(spec, args)
     if made is None or (made.block is not None and made.block.convert is not None):
         return SCALAR
     plan = _of_sum(spec, args, made, machine, allowed)
@@ -439,7 +470,8 @@ def _first(
     """Return the plan of the first candidate that the loop over K can run, or None."""
     for step, why in _candidates(made, args, bounds, machine):
         if allowed(step) and _runs(step, made, args.length, bounds):
-            return _in_bytes(spec, args, Plan(BackEnd.LANES, why, step, made.source), machine)
+            plan = Plan(BackEnd.LANES, why, step, made.source, lanes=made.lanes)
+            return _in_bytes(spec, args, plan, machine)
     return None
 
 

@@ -60,7 +60,7 @@ def given_operands(
     """
     a, b = operands
     if not (isinstance(a, Quantized) or isinstance(b, Quantized)):
-        return Given((a, b), scales, block, (None, None))  # type: ignore[arg-type]
+        return Given((a, b), scales, block, (None, None))
     wides = [
         _wide(spec, name, operand, scale, axis)
         for name, operand, scale, axis in zip("ab", operands, scales, axes, strict=True)

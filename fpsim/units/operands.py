@@ -266,10 +266,6 @@ class Operand:
         scales = None if self.scales is None else self.scales.cut(start, stop)
         return replace(self, codes=self.codes[..., start:stop], scales=scales)
 
-    def every(self, first: int, step: int) -> Operand:
-        """Return every ``step``-th element from ``first`` on, with a scale per element."""
-        return self.ordered(slice(first, None, step))
-
     def ordered(self, index: Any) -> Operand:
         """Return elements of K at an index, with a scale per element.
 

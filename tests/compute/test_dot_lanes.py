@@ -51,6 +51,7 @@ UNITS = [
     ("e2m1-fixed60q2-saturate", 0, ("float",)),
     ("e5m10-exact-e8m23", 0, ("slice64",)),
     ("e4m3fnuz-tree-e5m10", 0, ("scalar",)),
+    ("e2m1-tree-e5m10-lanes7", 7, ("chunk43",)),  # scales go with their elements
     ("e4m3.e8m23-chain-e8m23", 4, ("tree-1-radix3-fused-wide-float",)),
     (
         "e4m3fn.e8m23-block4-into-chain-e8m23",
