@@ -341,9 +341,9 @@ def _sum_of(spec: MacSpec, args: MatmulOperands) -> _Sum | None:
 def _chunks_of_tree(tree: Tree, args: MatmulOperands) -> _Sum | None:
     """Return a tree over all products as a tree over results of equal chunks, or None.
 
-    Each lane is a chunk that a chain sums; without lanes, chunks are subtrees. A subtree's zero
-    becomes +0 where chunks begin, which only a zero result shows: with an addend of -0, or toward
-    -infinity.
+    Each lane is a chunk that a chain sums; without lanes, chunks are subtrees. A subtree's -0
+    becomes +0 where it meets the +0 that chunks begin with, except toward -infinity, and an addend
+    of -0 would show it.
     """
     if tree.lanes > 1:
         inner: Stage = Chain(tree.format, tree.rounding, tree.overflow, product=tree.product)
@@ -353,7 +353,7 @@ def _chunks_of_tree(tree: Tree, args: MatmulOperands) -> _Sum | None:
         while size * tree.radix <= MAX_LEAVES and args.length % (size * tree.radix) == 0:
             size *= tree.radix
         inner = replace(tree, products=size, addend=Joins.ROOT)
-        if tree.rounding is Rounding.RDN or Start(tree.format, args.c).special:
+        if tree.rounding is not Rounding.RDN and Start(tree.format, args.c).special:
             return None
     if tree.addend is Joins.LEAF or size == 1 or args.length % tree.lanes:
         return None

@@ -19,6 +19,7 @@ from support.helpers import (
     one_step_table,
     oracle_matmul,
 )
+from support.machines import MACHINES, On
 from support.unit_cases import EIGHT_BIT, all_steps, check_case
 
 from fpsim import FpsimError, MacUnit, Rounding, get_unit, oracle
@@ -53,6 +54,20 @@ def test_flushing_and_one_zero_accumulators(rounding: Rounding) -> None:
         dots, matrix = all_steps(unit)
         assert np.array_equal(dots, expected), name
         assert np.array_equal(matrix, expected), name
+
+
+@pytest.mark.parametrize("on", MACHINES)
+@pytest.mark.parametrize("result", ["e5m10", "e8m7", "e8m10", "e8m23"])
+def test_results_that_are_floats_of_the_processor_or_their_upper_bits(result: str, on: str) -> None:
+    """Infinities, NaN of one code, zeros of both signs and subnormals, as one step leaves them."""
+    unit = chain(result, a="e5m2")
+    a = np.arange(0, 256, 5, dtype=np.uint8)[:, None]
+    b = unit.b.encode([[1.0, -0.0, np.inf, 2.0**-16, -3.0]])
+    values = [0.0, -np.inf, np.nan, -(2.0**-24), 7.0]
+    c = unit.result.encode(np.tile(values, (len(a), 1)))
+    found = On(unit, MACHINES[on]).matmul(a, b, c)
+    assert np.array_equal(found, oracle_matmul(unit, a, b, c))
+    assert {unit.result.nan_code, unit.result.inf_code} <= set(found.reshape(-1).tolist())
 
 
 def test_an_accumulator_without_nan_reports_inf_minus_inf() -> None:
