@@ -19,6 +19,7 @@ __all__ = [
     "one_vector",
     "opposite",
     "patterns",
+    "power_of_two",
     "product_span",
     "repeated",
     "typical_sums",
@@ -131,6 +132,25 @@ def product_span(builder: VectorBuilder) -> tuple[int, int]:
     spec = builder.record.spec
     (a_low, a_high), (b_low, b_high) = exponents(spec.a), exponents(spec.b)
     return a_low + b_low, a_high + b_high
+
+
+def power_of_two(builder: VectorBuilder, exponent: int, sign: int) -> tuple[int, int] | None:
+    """Return operand codes whose product is ``sign`` times 2^exponent; None if there are none."""
+    spec, palette = builder.record.spec, builder.palette
+    ends = [exponents(fmt) for fmt in (spec.a, spec.b)]
+    low, high = max(ends[0][0], exponent - ends[1][1]), min(ends[0][1], exponent - ends[1][0])
+    for first in sorted(range(low, high + 1), key=lambda e: abs(2 * e - exponent)):
+        pair = []
+        for fmt, codes, value in (
+            (spec.a, palette.a, np.ldexp(sign, first)),
+            (spec.b, palette.b, np.ldexp(1.0, exponent - first)),
+        ):
+            code = int(fmt.encode([value], "rtz", "saturate")[0])
+            if fmt.decode([code])[0] == value and code in codes:
+                pair.append(code)
+        if len(pair) == 2:
+            return pair[0], pair[1]
+    return None
 
 
 def opposite(palette: Palette, term: tuple[int, int]) -> tuple[int, int] | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from fpsim.vectors.corners import random_word_corners as random_words
 from fpsim.vectors.corners import scale_corners as scales
 from fpsim.vectors.corners import sum_corners as sums
+from fpsim.vectors.corners import underflow_corners as underflow
 from fpsim.vectors.corners import window_corners as windows
 from fpsim.vectors.corners.builder import VectorBuilder
 from fpsim.vectors.coverage.bin_search import search
@@ -33,6 +34,7 @@ def add_built_classes(builder: VectorBuilder) -> None:
         sums.mixed_lanes,
         sums.range_edges,
         windows.window_edges,
+        windows.window_limits,
         scales.scale_corners,
         scales.scale_shifts,
         scales.scaled_to_ends,
@@ -42,6 +44,7 @@ def add_built_classes(builder: VectorBuilder) -> None:
         sums.reachable,
         random_words.random_words,
         sums.infinities,
+        underflow.underflows,
     )
     for corner in classes:
         builder.section(corner.__name__.replace("_", "-"))

@@ -228,7 +228,7 @@ def specials(builder: VectorBuilder) -> None:
     """Infinities and NaN patterns in addend and operands, against finite values and each other."""
     palette = builder.palette
     fmt = float_format(builder)
-    if fmt is None or not palette.nan:
+    if fmt is None or not palette.nan_addend:
         return
     one, low = palette.product("one"), palette.product("smallest")
     top = np.arange(fmt.max_code + 1, 1 << fmt.magnitude_bits, dtype=np.int64)
@@ -237,7 +237,7 @@ def specials(builder: VectorBuilder) -> None:
     for terms in ([one], [low], [one] * builder.record.k):
         operands = one_vector(builder, *terms)
         builder.add(**operands, c=addends)
-    for operand, other in (("a", "b"), ("b", "a")):
+    for operand, other in (("a", "b"), ("b", "a")) if palette.nan else ():
         others = np.concatenate([palette.corner_codes(other), palette.special(other)])
         for code in palette.special(operand).tolist():
             builder.add(

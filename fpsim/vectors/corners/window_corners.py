@@ -6,12 +6,19 @@ from __future__ import annotations
 import numpy as np
 
 from fpsim.formats.floating import FloatFormat
-from fpsim.units.stages import Aligned, stages_of
+from fpsim.units.stages import Addend, Aligned, stages_of
 from fpsim.vectors.corners.builder import VectorBuilder
-from fpsim.vectors.corners.chosen_products import both_signs, float_format, one_vector, repeated
+from fpsim.vectors.corners.chosen_products import (
+    both_signs,
+    float_format,
+    one_vector,
+    power_of_two,
+    product_span,
+    repeated,
+)
 from fpsim.vectors.sets.palette import Codes
 
-__all__ = ["fraction_bits", "window_edges"]
+__all__ = ["fraction_bits", "window_edges", "window_limits"]
 
 
 def fraction_bits(builder: VectorBuilder) -> list[int]:
@@ -94,3 +101,43 @@ def _products_apart(builder: VectorBuilder, distance: int, powers: Codes) -> Non
             builder.add(
                 **one_vector(builder, pair[1], *repeated(builder, pair[0], builder.record.k - 1))
             )
+
+
+def window_limits(builder: VectorBuilder) -> None:
+    """Products below the floor of a window's exponent, sums that reach its last carry, half of the
+    least result, and the last bit of the window that a sum joins its addend in."""
+    for stage in stages_of(builder.record.spec.accumulate):
+        if isinstance(stage, Aligned):
+            fmt = stage.format
+            least = fmt.exponent_min - fmt.mantissa_bits
+            _powers(builder, [(least - 1, -1)])
+            if stage.exponent_floor is not None:
+                below = stage.exponent_floor - 1
+                _powers(builder, [(below, 1), (below - stage.fraction_bits, -1)])
+            if product_span(builder)[1] > fmt.exponent_max + 1:
+                _carries(builder)
+            if stage.addend is Addend.JOINED:
+                far = np.ldexp(1.0, fmt.mantissa_bits + 1)
+                last = fmt.mantissa_bits + 1 - stage.join_sum_bits
+                for place in (last - 1, last, last + 1):
+                    _powers(builder, [(0, 1), (place, 1)], builder.palette.encode_addend(far))
+
+
+def _powers(builder: VectorBuilder, powers: list[tuple[int, int]], c: Codes | int = 0) -> None:
+    """Append products that are powers of two, of given exponents and signs, in each order."""
+    found = [power_of_two(builder, exponent, sign) for exponent, sign in powers]
+    terms = [term for term in found if term is not None]
+    if len(terms) == len(powers) <= builder.record.k:
+        for order in (terms, terms[::-1]):
+            builder.add(**one_vector(builder, *order), c=c)
+
+
+def _carries(builder: VectorBuilder) -> None:
+    """Append products of significands just below 2, of one sign in all lanes, that do not overflow
+    where the largest ones do."""
+    spec = builder.record.spec
+    below = [fmt.encode([np.nextafter(2.0, 0.0)], "rtz", "saturate") for fmt in (spec.a, spec.b)]
+    a, b = (int(code[0]) for code in below)
+    if a in builder.palette.a and b in builder.palette.b:
+        for sign in (0, spec.a.sign_bit) if isinstance(spec.a, FloatFormat) else (0,):
+            builder.add(**one_vector(builder, *repeated(builder, (a | sign, b), builder.record.k)))

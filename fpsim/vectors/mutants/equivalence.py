@@ -31,23 +31,28 @@ from fpsim.units.stages import (
     ProductRounding,
     Stage,
     Tree,
+    stages_of,
 )
 from fpsim.vectors.mutants.mutants import Mutant
-from fpsim.vectors.mutants.reach import Addends, Reach
+from fpsim.vectors.mutants.reach import Addends, Reach, grows, holds
+from fpsim.vectors.mutants.tree_equivalence import (
+    ROUNDED,
+    exact_parts,
+    is_mirrored,
+    one_node,
+    trees_agree,
+)
 from fpsim.vectors.sets.code_lists import all_codes
 from fpsim.vectors.sets.record import Columns, Record, takes_nan
 
 __all__ = ["equivalent"]
-
-#: Settings of the rounding of a sum.
-_ROUNDED = ("format", "rounding", "overflow")
 
 
 def equivalent(record: Record, mutant: Mutant) -> str | None:
     """Return a proof that a mutant is equivalent to the unit, or None."""
     spec, other = record.spec, mutant.spec
     if other is None:
-        lemmas = (_same_in_any_order, _never_rounds, _no_negative_zero)
+        lemmas = (_same_in_any_order, _never_rounds, _no_negative_zero, _never_cancels_infinity)
         return next((why for lemma in lemmas if (why := lemma(record, mutant))), None)
     if other.accumulate == spec.accumulate:
         return _read_alike(spec, other)
@@ -56,6 +61,10 @@ def equivalent(record: Record, mutant: Mutant) -> str | None:
     stage, changed = spec.accumulate, other.accumulate
     if isinstance(stage, Tree | Exact) and isinstance(changed, Tree | Exact):
         why = _exact_before_the_addend(record, stage, changed)
+        if isinstance(stage, Tree) and isinstance(changed, Tree):
+            why = why or trees_agree(record, stage, changed)
+        elif isinstance(stage, Tree) and isinstance(changed, Exact):
+            why = why or one_node(record, stage, changed)
         if why:
             return why
     if type(stage) is not type(changed):
@@ -73,6 +82,7 @@ def equivalent(record: Record, mutant: Mutant) -> str | None:
     if isinstance(stage, Block) and isinstance(changed, Block):
         of_blocks = (
             _one_block, _parts_of_blocks, _no_nan_scale, _block_sums_fit, _windows_of_blocks,
+            _tree_of_blocks, _chunks_of_blocks,
         )  # fmt: skip
         return next((why for f in of_blocks if (why := f(record, stage, changed))), None)
     if isinstance(stage, Aligned) and isinstance(changed, Aligned):
@@ -83,6 +93,10 @@ def equivalent(record: Record, mutant: Mutant) -> str | None:
         below = lowest is not None and max(floors, default=lowest) <= lowest
         if below and _only(stage, changed, "exponent_floor"):
             return f"the exponent of a window with a term that is not zero is at least {lowest}"
+        if _floors_keep(record, stage, floors) and _only(stage, changed, "exponent_floor"):
+            return f"a window at {max(floors)} keeps every bit of its terms"
+        if _only(stage, changed, "signed_zero") and _joined_zeros_are_positive(record, stage):
+            return "a window joined with the addend gives +0, and no other sum rounds to zero"
         least = min(stage.products, changed.products)
         # Zeros that fill one step and not the other make the -0 of a signed sum +0.
         alike = record.k < least or (record.k == least and not stage.signed_zero)
@@ -117,7 +131,7 @@ def _exact_before_the_addend(
 
     A tree that is filled up, or has lanes, begins with a zero that is +0.
     """
-    same = all(getattr(stage, n) == getattr(changed, n) for n in _ROUNDED)
+    same = all(getattr(stage, n) == getattr(changed, n) for n in ROUNDED)
     reach = Reach(record, Addends.ZERO)
     if not same or stage.rounding is Rounding.RDN or record.roundings or not reach.finite:
         return None
@@ -154,14 +168,14 @@ def _one_block(record: Record, stage: Block, changed: Block) -> str | None:
     if isinstance(first, Fixed) and _only(first, second, "overflow_at"):
         return "one block: its add is the end"
     if isinstance(second, Tree) and second.lanes == 1 and second.addend is Joins.ROOT:
-        same = all(getattr(first, n, None) == getattr(second, n) for n in _ROUNDED)
+        same = all(getattr(first, n, None) == getattr(second, n) for n in ROUNDED)
         if same and second.products is None and _exact_blocks(record, stage):
             return "one block, whose sum a tree of one term passes on"
     if isinstance(first, Exact):
         first, second = second, first
     if not isinstance(first, Chain) or first.product is ProductRounding.ROUNDED:
         return None
-    same = all(getattr(first, n) == getattr(second, n, None) for n in _ROUNDED)
+    same = all(getattr(first, n) == getattr(second, n, None) for n in ROUNDED)
     alike = isinstance(second, Exact) and same
     return "one block is one rounding either way" if alike else None
 
@@ -183,6 +197,27 @@ def _windows_of_blocks(record: Record, stage: Block, changed: Block) -> str | No
     if limits and high <= min(limits) and _only(first, second, "product_limit"):
         return f"every scaled block sum is below 2^{high}"
     return None
+
+
+def _tree_of_blocks(record: Record, stage: Block, changed: Block) -> str | None:
+    """Prove that all blocks are one step of a tree."""
+    first, second, terms = stage.into, changed.into, record.spec.block_terms(record.k)
+    if not isinstance(first, Tree) or not isinstance(second, Tree):
+        return None
+    if not _only(stage, changed, "into") or not _only(first, second, "products"):
+        return None
+    whole = first.products == terms and second.products is None
+    return f"all {terms} blocks are one step" if whole else None
+
+
+def _chunks_of_blocks(record: Record, stage: Block, changed: Block) -> str | None:
+    """Prove that the results of chunks of blocks are numbers of the sum that adds them."""
+    first, second = stage.into, changed.into
+    if not isinstance(first, Chunked) or not isinstance(second, Chunked):
+        return None
+    if not _only(stage, changed, "into") or not _only(first, second, "outer"):
+        return None
+    return _chunk_results_are_codes(first, second)
 
 
 def _parts_of_blocks(record: Record, stage: Block, changed: Block) -> str | None:
@@ -218,6 +253,30 @@ def _least_exponent(record: Record, stage: Aligned) -> int | None:
     if record.group or len(operands) < 2 or stage.normalised:
         return None
     return min(sum(f.exponent_min for f in operands), stage.format.exponent_min)
+
+
+def _floors_keep(record: Record, stage: Aligned, floors: list[int]) -> bool:
+    """Return whether a window raised to one of some floors cuts no bit of its terms."""
+    if record.group or not floors or stage.width is not None or stage.addend is Addend.JOINED:
+        return False
+    low = sum(exponents(f)[0] for f in (record.spec.a, record.spec.b))
+    if stage.addend is Addend.EARLY:
+        low = min(low, exponents(stage.result)[0])
+    return max(floors) - stage.fraction_bits <= low
+
+
+def _joined_zeros_are_positive(record: Record, stage: Aligned) -> bool:
+    """Return whether a joined window's sums are zeros, which are +0, or too large to become zero.
+
+    Sums of products and the addend are multiples of the last bit of the second window; alone, the
+    addend is a multiple of that bit or stays what it is.
+    """
+    operands = [f for f in (record.spec.a, record.spec.b) if _is_float(f)]
+    if record.group or len(operands) < 2 or stage.normalised or stage.addend is not Addend.JOINED:
+        return False
+    fmt = stage.format
+    last = sum(f.exponent_min for f in operands) - max(stage.join_sum_bits, stage.join_addend_bits)
+    return fmt.subnormals is Subnormals.GRADUAL and last >= fmt.exponent_min - fmt.mantissa_bits
 
 
 def _window_fits(record: Record, stage: Aligned) -> bool:
@@ -256,12 +315,13 @@ def _no_negative_zero(record: Record, mutant: Mutant) -> str | None:
     window = stage.into if isinstance(stage, Block) else stage
     if isinstance(window, Aligned) and not window.signed_zero:
         return "the window adds integers, which have one zero, and a zero result is +0"
-    if isinstance(stage, Chunked) and isinstance(stage.inner, Aligned):
-        outer = stage.outer
-        if isinstance(outer, Chain) and outer.rounding is not Rounding.RDN:
-            fits = _holds(outer.format, stage.inner.result)
-            if fits and not stage.inner.signed_zero:
-                return "a chunk's zero is +0, sums of codes do not underflow, and -0 + +0 = +0"
+    if isinstance(stage, Tree) and stage.lanes > 1 and _zeros_are_exact(record, stage):
+        return "lanes start from +0, and sums do not underflow: -0 + +0 = +0"
+    if isinstance(stage, Chunked) and isinstance(stage.outer, Chain):
+        outer, inner = stage.outer, stage.inner
+        fits = outer.rounding is not Rounding.RDN and _holds(outer.format, inner.result)
+        if fits and _zeros_are_positive(record, inner):
+            return "a chunk's zero is +0, sums of codes do not underflow, and -0 + +0 = +0"
     positive = _is_positive(record.spec.a_scale) and _is_positive(record.spec.b_scale)
     multiples = isinstance(stage, Block) and positive and _never_underflow(record, stage)
     if multiples and mutant.name == "-0 lost":
@@ -275,6 +335,22 @@ def _no_negative_zero(record: Record, mutant: Mutant) -> str | None:
         if positive and isinstance(into, Chain | Exact) and into.rounding is not Rounding.RDN:
             return "a zero block sum is +0 under scales above 0: -0 + +0 = +0, and -0 + p = p"
     return None
+
+
+def _zeros_are_positive(record: Record, stage: Stage) -> bool:
+    """Return whether every zero that a stage sums from +0 is +0."""
+    if isinstance(stage, Aligned):
+        return not stage.signed_zero
+    if isinstance(stage, Fixed):
+        return stage.convert is None
+    return isinstance(stage, Chain | Exact | Tree) and _zeros_are_exact(record, stage)
+
+
+def _zeros_are_exact(record: Record, stage: Chain | Exact | Tree) -> bool:
+    """Return whether no sum of a stage is rounded to zero, and zeros of both signs add to +0."""
+    fmt, low = stage.format, Reach(record, Addends.ZERO).sums.low
+    gradual = fmt.subnormals is Subnormals.GRADUAL and stage.rounding is not Rounding.RDN
+    return gradual and low >= fmt.exponent_min - fmt.mantissa_bits
 
 
 def _is_positive(scale: Format) -> bool:
@@ -293,8 +369,13 @@ def _saturates_infinities(overflow: Overflow | None, *formats: Format) -> bool:
 
 def _holds(outer: Format, inner: Format) -> bool:
     """Return whether every value of one format is a value of another, subnormals gradual."""
-    if not isinstance(outer, FloatFormat) or not isinstance(inner, FloatFormat):
+    if not isinstance(outer, FloatFormat):
         return False
+    if not isinstance(inner, FloatFormat):
+        (low, high), bits = exponents(inner), significand_bits(inner)
+        inside = outer.exponent_min - outer.mantissa_bits <= low and high <= outer.exponent_max
+        gradual = outer.subnormals is Subnormals.GRADUAL
+        return gradual and inside and bits <= outer.mantissa_bits + 1
     gradual = outer.subnormals is inner.subnormals is Subnormals.GRADUAL
     least = outer.exponent_min - outer.mantissa_bits <= inner.exponent_min - inner.mantissa_bits
     wide = outer.mantissa_bits >= inner.mantissa_bits and outer.exponent_max >= inner.exponent_max
@@ -304,20 +385,18 @@ def _holds(outer: Format, inner: Format) -> bool:
 def _chunks_agree(record: Record, stage: Chunked, changed: Chunked, other: MacSpec) -> str | None:
     """Prove that chunks or their promotion agree."""
     if _only(stage, changed, "outer"):
-        first, second = stage.outer, changed.outer
-        if (
-            isinstance(first, Chain)
-            and _only(first, second, "product")
-            and _holds(first.result, stage.inner.result)
-            and not _saturates_infinities(first.overflow, stage.inner.result)
-        ):
-            return f"every chunk's result is a value of {first.result.name}"
+        why = _chunk_results_are_codes(stage, changed)
+        if why:
+            return why
     sizes = stage.chunk(record.k), changed.chunk(record.k)
     if min(sizes) >= record.k and _only(stage, changed, "size"):
         return f"all {record.k} products are one chunk"
     if not _only(stage, changed, "inner") or stage.size is None:
         return None
     inner, new = stage.inner, changed.inner
+    why = _same_chunk_values(record, stage, new)
+    if why:
+        return why
     if not isinstance(inner, Aligned) or not isinstance(new, Aligned) or record.group:
         return _every_chunk_agrees(record, stage, replace(other, accumulate=new))
     low = exponents(record.spec.a)[0] + exponents(record.spec.b)[0]
@@ -326,7 +405,7 @@ def _chunks_agree(record: Record, stage: Chunked, changed: Chunked, other: MacSp
     fmt = inner.format
     deep = fmt.exponent_min - fmt.mantissa_bits <= low - inner.fraction_bits
     gradual = deep and fmt.subnormals is Subnormals.GRADUAL  # no sum is rounded to zero
-    if _only(inner, new, "signed_zero") and nearest and gradual and fmt == inner.container:
+    if _only(inner, new, "signed_zero") and nearest and gradual:
         return "a chunk starts from +0, and zero products of any sign leave it +0"
     floors = [f for f in (inner.exponent_floor, new.exponent_floor) if f is not None]
     keeps = floors and inner.width is None and max(floors) - inner.fraction_bits <= low
@@ -335,14 +414,63 @@ def _chunks_agree(record: Record, stage: Chunked, changed: Chunked, other: MacSp
     ranges = ("format", "container", "overflow")
     if all(getattr(inner, n) == getattr(new, n) for n in vars(inner) if n not in ranges):
         top = high + stage.size.bit_length()
+        steady = 2 * stage.size <= 1 << min(inner.fraction_bits, fmt.mantissa_bits)
         formats = (inner.format, new.format)
         inside = all(
             f.exponent_min <= low - inner.fraction_bits and top <= f.exponent_max for f in formats
         )
         finite = not any(f.infinity for f in (record.spec.a, record.spec.b) if _is_float(f))
-        if inside and finite and formats[0].mantissa_bits == formats[1].mantissa_bits:
+        if steady and inside and finite and formats[0].mantissa_bits == formats[1].mantissa_bits:
             return f"a chunk's sums lie between 2^{low - inner.fraction_bits} and 2^{top}: in range"
     return _every_chunk_agrees(record, stage, replace(other, accumulate=new))
+
+
+def _chunk_results_are_codes(stage: Chunked, changed: Chunked) -> str | None:
+    """Prove that rounding the results of chunks before they are added changes nothing."""
+    first, result = stage.outer, stage.inner.result
+    if not isinstance(first, Chain) or not _only(first, changed.outer, "product"):
+        return None
+    if not _holds(first.result, result) or _saturates_infinities(first.overflow, result):
+        return None
+    return f"every chunk's result is a value of {first.result.name}"
+
+
+def _never_cancels_infinity(record: Record, mutant: Mutant) -> str | None:
+    """Prove that no finite sum reaches the power of two that an infinity was taken for."""
+    result, stages = record.spec.result, stages_of(record.spec.accumulate)
+    if mutant.name != "infinite addend as a power of two" or not _is_float(result):
+        return None
+    growth = sum(grows(stage, record.k) for stage in stages)
+    for fmt in (getattr(stage, "format", result) for stage in stages):
+        if fmt.max_value * record.k * 2.0**growth < 2.0 ** (result.exponent_max - 1):
+            return f"finite sums of results in {fmt.name} do not reach 2^{result.exponent_max}"
+    return None
+
+
+def _same_chunk_values(record: Record, stage: Chunked, new: Stage) -> str | None:
+    """Prove that another inner stage gives chunks the same values, perhaps in another format.
+
+    Windows apart, an outer stage looks at values alone.
+    """
+    inner, size = stage.inner, min(stage.chunk(record.k), record.k)
+    part = Reach(Record(replace(record.spec, accumulate=inner), size), Addends.ZERO)
+    if record.group or isinstance(stage.outer, Aligned | Chunked) or part.infinite:
+        return None
+    sums = part.sums
+    if part.finite and holds(inner, sums) and holds(new, sums):
+        return f"sums of {size} products are exact in either"
+    if type(new) is not type(inner) or not isinstance(inner, Chain | Exact | Tree):
+        return None
+    assert isinstance(new, Chain | Exact | Tree)
+    first, second = inner.format, new.format
+    alike = replace(new, format=first, overflow=inner.overflow) == inner
+    shape = ("mantissa_bits", "nan", "infinity", "has_negative_zero")
+    alike = alike and all(getattr(first, n) == getattr(second, n) for n in shape)
+    high = sums.high + grows(inner, size)
+    inside = all(sums.low >= f.exponent_min and high <= f.exponent_max for f in (first, second))
+    if not alike or not inside:
+        return None
+    return f"a chunk's sums lie between 2^{sums.low} and 2^{high}: in range of either format"
 
 
 def _every_chunk_agrees(record: Record, stage: Chunked, other: MacSpec) -> str | None:
@@ -439,12 +567,10 @@ def _same_in_any_order(record: Record, mutant: Mutant) -> str | None:
         stage = stage.into
     if isinstance(stage, Exact):
         return "the sum is exact, rounded once"
-    if isinstance(stage, Tree) and stage.lanes == 1 and stage.addend is not Joins.LEAF:
-        full = 1
-        while full < terms:
-            full *= stage.radix
-        if full == terms == (stage.products or terms):
+    if isinstance(stage, Tree):
+        if is_mirrored(stage, terms):
             return "a full tree is its own mirror image, and the sum in a node commutes"
+        return None if isinstance(record.spec.accumulate, Block) else exact_parts(record, stage)
     if isinstance(stage, Fixed) and str(stage.overflow) == "wrap" and not stage.random_bits:
         return "products are rounded one by one and added modulo 2^width"
     if isinstance(stage, Aligned) and terms <= stage.products:

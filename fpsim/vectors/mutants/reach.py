@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
-from math import frexp
+from math import ceil, frexp, log2
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format, Subnormals
-from fpsim.formats.rounding import Rounding
+from fpsim.formats.rounding import Overflow, Rounding
 from fpsim.units.spec import MacSpec, significand_bits
 from fpsim.units.stages import (
     Addend,
@@ -39,7 +39,7 @@ from fpsim.vectors.sets.code_lists import all_codes
 from fpsim.vectors.sets.palette import Palette
 from fpsim.vectors.sets.record import Columns, Record
 
-__all__ = ["Addends", "Reach"]
+__all__ = ["Addends", "Reach", "grows", "holds"]
 
 #: Most cases tried one by one, and through the exact model.
 MOST_CASES, MOST_SLOW_CASES = 1 << 16, 1 << 10
@@ -117,6 +117,12 @@ class Reach:
         )
 
     @cached_property
+    def infinite(self) -> bool:
+        """Whether an operand or scale that the design takes can be infinite."""
+        names = ("a", "b", *(("a_scale", "b_scale") if self.record.group else ()))
+        return any(bool(np.isinf(self._told(name)).any()) for name in names)
+
+    @cached_property
     def _alone(self) -> bool:
         """Whether all products of a vector have one scale per operand."""
         return self.record.groups == 1 and str(self.record.spec.sign_split) == "none"
@@ -164,12 +170,13 @@ class Reach:
             return None
         if self.record.group and spec.block is not None and not self._one_block(mutant):
             return None
-        low, high = self.sums.low, self.sums.high
+        low, high = self.sums.low, self.sums.high + grows(spec.accumulate, self.record.k)
         bound = f"sums of {self.record.k} products are at most 2^{high}"
         found = _in_range(mutant, spec, low, (high, bound))
         if not self.finite:  # infinities and NaN give no zero and no subnormal number
-            return found if mutant.name in ("results flushed", "-0 lost") else None
-        if found or not _holds(spec.accumulate, self.sums):
+            saturates = other is not None and _overflow(other) != _overflow(spec)
+            return None if self.infinite and saturates else found
+        if found or not holds(spec.accumulate, self.sums):
             return found
         why = f"sums of {self.record.k} products are multiples of 2^{low} up to 2^{high}: exact"
         if other is None:
@@ -181,7 +188,7 @@ class Reach:
         if any(getattr(spec, n) != getattr(other, n) for n in ("a", "b", "a_scale", "b_scale")):
             return None
         alike = other.result == spec.result or _flushes(spec.result, other.result)
-        return why if alike and _holds(other.accumulate, self.sums) else None
+        return why if alike and holds(other.accumulate, self.sums) else None
 
     def _one_block(self, mutant: Mutant) -> bool:
         """Return whether a vector is one block, and a mutant changes only how its sum is added.
@@ -400,7 +407,27 @@ def _nan_code(stage: Block) -> int | None:
     return fmt.nan_code if isinstance(fmt, FloatFormat) else None
 
 
-def _holds(stage: Stage, sums: ExactSums) -> bool:
+def _overflow(spec: MacSpec) -> Overflow | None:
+    return getattr(spec.accumulate, "overflow", None)
+
+
+def grows(stage: Stage, products: int) -> int:
+    """Return how many binades must lie above a bound on exact sums for rounded sums to fit.
+
+    Each rounding makes a sum grow by a unit in its last place at most, half a unit to nearest; the
+    largest number is nearly a binade above the largest power of two.
+    """
+    if not isinstance(stage, Chain | Tree) or stage.rounding is Rounding.RTZ:
+        return 0
+    unit = 2.0**-stage.format.mantissa_bits
+    nearest = stage.rounding in (Rounding.RNE, Rounding.RNA)
+    balanced = isinstance(stage, Tree) and stage.lanes == 1
+    roundings = (products.bit_length() if balanced else products) + 2
+    growth = roundings * log2(1 + (unit / 2 if nearest else unit))
+    return max(ceil(growth - log2(2 - unit)), 0)
+
+
+def holds(stage: Stage, sums: ExactSums) -> bool:
     """Return whether a stage computes the sums without error.
 
     Sums start from +0, so zero sums are +0.
@@ -408,7 +435,7 @@ def _holds(stage: Stage, sums: ExactSums) -> bool:
     low, high = sums.low, sums.high
     if isinstance(stage, Block):
         kept = stage.convert is None or sums.fit(stage.convert)
-        return kept and _holds(stage.into, sums)
+        return kept and holds(stage.into, sums)
     if isinstance(stage, Aligned):
         floor, depth = stage.exponent_floor, sums.depth_in(stage)
         deep = depth <= stage.fraction_bits and (

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format
+from fpsim.units.stages import Chunked, Stage
 from fpsim.vectors.sets.code_lists import Codes, finite_codes
 from fpsim.vectors.sets.record import Record, takes_nan
 
@@ -17,6 +19,11 @@ __all__ = ["MAX_PRODUCTS", "Codes", "Palette"]
 
 #: Most products that a class pairs with every addend; all products of 4-bit operands.
 MAX_PRODUCTS = 24
+
+
+def _last_sum(stage: Stage) -> Stage:
+    """Return the stage that an addend meets: of chunks, the one that adds their results."""
+    return _last_sum(stage.outer) if isinstance(stage, Chunked) else stage
 
 
 @lru_cache(maxsize=64)
@@ -35,6 +42,8 @@ class Palette:
     def __init__(self, record: Record, allowed: Mapping[str, Codes] | None = None) -> None:
         self.record, self.spec, self.allowed = record, record.spec, allowed or {}
         self.nan = takes_nan(record.spec)
+        met = replace(record.spec, accumulate=_last_sum(record.spec.accumulate))
+        self.nan_addend = self.nan or takes_nan(met)  #: whether an addend may be NaN or infinite
 
     @cached_property
     def a(self) -> Codes:

@@ -385,7 +385,7 @@ def _natural(stage: Stage) -> int:
     if isinstance(stage, Block):
         into = stage.into
         per_step = into.products if isinstance(into, Aligned | Tree) else None
-        return stage.size * (per_step or 1)
+        return stage.size * (_natural(into) if isinstance(into, Chunked) else per_step or 1)
     if isinstance(stage, Chunked):
         return 2 * (stage.size or 2 * (stage.parts or 1))
     if isinstance(stage, Aligned):
