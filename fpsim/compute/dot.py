@@ -14,7 +14,7 @@ from fpsim.compute.facts import all_finite
 from fpsim.compute.lanes.run import run_steps
 from fpsim.compute.matmul import matmul_codes
 from fpsim.compute.operands import MatmulOperands
-from fpsim.compute.plan import last_sum, plan_matmul
+from fpsim.compute.plan import in_lanes, last_sum, plan_matmul
 from fpsim.compute.scalar import dot_products
 from fpsim.formats.floating import FloatFormat
 from fpsim.kernels.llvm.machine import Machine
@@ -47,7 +47,7 @@ def dot_codes(spec: MacSpec, args: DotOperands, machine: Machine | None = None) 
     Raises:
         FpsimError: a result that the accumulator has no code for, naming the dot product.
     """
-    whole = None if _few(args) else MatmulOperands.side_by_side(args)
+    whole = None if _few(spec, args) else MatmulOperands.side_by_side(args)
     if whole is None or _may_lack_codes(spec, whole):
         return dot_products.dot_codes(spec, args)
     out = np.empty(whole.shape[1], dtype=spec.result.dtype)
@@ -71,7 +71,7 @@ def step_codes(spec: MacSpec, args: DotOperands, machine: Machine | None = None)
         FpsimError: a result that the accumulator has no code for, naming the dot product.
     """
     machine = machine or Machine.host()
-    steps = 0 if _few(args) else _steps(spec, args.length)
+    steps = 0 if _few(spec, args) else _steps(spec, args.length)
     # Steps may begin inside a word of a seed's integers.
     whole = MatmulOperands.side_by_side(replace(args, given=args.random)) if steps else None
     if whole is None or _may_lack_codes(spec, whole):
@@ -88,9 +88,10 @@ def step_codes(spec: MacSpec, args: DotOperands, machine: Machine | None = None)
     return codes.reshape(*args.shape, steps)
 
 
-def _few(args: DotOperands) -> bool:
+def _few(spec: MacSpec, args: DotOperands) -> bool:
+    """Return whether dot products run as scalar code: too few for lanes, or too wide for them."""
     count = math.prod(args.shape)
-    return count < ROWS_MINIMUM or count * args.length < PRODUCTS_MINIMUM
+    return not in_lanes(spec) or count < ROWS_MINIMUM or count * args.length < PRODUCTS_MINIMUM
 
 
 def _batches(args: MatmulOperands) -> list[slice]:

@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.compute.operands import MatmulOperands
-from fpsim.compute.values import Span, value_span, value_table, values_of
+from fpsim.compute.values import MAX_TABLE_BITS, Span, value_span, value_table, values_of
 from fpsim.formats.floating import Format
 from fpsim.kernels.pack.panels import mark_used
 from fpsim.units.operands import Operand
-from fpsim.units.spec import MAX_OPERAND_BITS
 
 __all__ = [
     "Facts",
@@ -132,8 +131,8 @@ def facts_of(operand: Operand) -> Facts:
 
 
 def _looked_up(codes: Array, fmt: Format) -> InUse:
-    """Return the facts about an array of codes of up to 16 bits, by marking codes that occur."""
-    used = np.zeros(1 << min(8 * codes.itemsize, MAX_OPERAND_BITS), dtype=bool)
+    """Return the facts about an array of codes of a format with a table, by marking codes."""
+    used = np.zeros(1 << min(8 * codes.itemsize, MAX_TABLE_BITS), dtype=bool)
     mark_used(codes.ravel(order="K")[None], used)
     used = used[: 1 << fmt.bits]
     if fmt.bits <= MAX_KEPT_BITS:

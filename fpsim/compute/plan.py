@@ -50,7 +50,7 @@ from fpsim.compute.lanes.steps.sums import PlainSum, Slice, plain_sums, slices_o
 from fpsim.compute.lanes.steps.tree import MAX_LEAVES, one_node_steps, tree_steps
 from fpsim.compute.lanes.steps.window import window_steps
 from fpsim.compute.operands import MatmulOperands
-from fpsim.compute.values import value_table
+from fpsim.compute.values import MAX_TABLE_BITS, value_table
 from fpsim.formats.floating import FloatFormat
 from fpsim.formats.random_bits import RandomBits
 from fpsim.formats.rounding import Rounding
@@ -72,7 +72,7 @@ from fpsim.units.stages import (
     Tree,
 )
 
-__all__ = ["Allowed", "BackEnd", "Plan", "Split", "any_step", "last_sum", "plan_matmul", "steps_of"]
+__all__ = ["Allowed", "BackEnd", "Plan", "Split", "any_step", "in_lanes", "last_sum", "plan_matmul", "steps_of"]
 
 #: Most parts of a term in lanes; with more, scalar code is as fast.
 MAX_PARTS = 7
@@ -189,6 +189,8 @@ def plan_matmul(
         The plan; operands with equal shapes and facts share a cached plan.
     """
     machine = machine or Machine.host()
+    if not in_lanes(spec):
+        return SCALAR
     key = None
     if args.c is None and allowed is any_step:
         random = args.random.width if isinstance(args.random, RandomBits) else args.random is None
@@ -204,6 +206,11 @@ def plan_matmul(
             _plans.clear()
         _plans[key] = plan
     return plan
+
+
+def in_lanes(spec: MacSpec) -> bool:
+    """Return whether lanes can look up the values of a unit's operands."""
+    return max(spec.a.bits, spec.b.bits) <= MAX_TABLE_BITS
 
 
 #: Plans by the facts of `Facts.summary` that they depend on.

@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
-#: Widest format that gets a table of all values.
+#: Widest format that gets a table of all values; products of wider operands run as scalar code.
 MAX_TABLE_BITS = 19
 #: Least codes that threads share.
 LEAST_SHARED = 1 << 13
@@ -203,7 +203,7 @@ class Rows:
         Sums of more than 53 bits come as parts (R, groups * quadrants, P).
         """
         both = (self.a, self.b)
-        products = _times(*(_entries(x.codes, value_table(x.format)) for x in both))
+        products = _times(*(decoded(x.codes, x.format) for x in both))
         terms, exponents = [], []
         for a_sign in (0, 1) if self.splits[0] else (None,):
             for b_sign in (0, 1) if self.splits[1] else (None,):
@@ -252,7 +252,7 @@ class Rows:
 
 def _values(operand: Operand) -> NDArray[np.float64]:
     """Return the scaled values of rows (R, K)."""
-    values, codes = _entries(operand.codes, value_table(operand.format)), operand.element_scales()
+    values, codes = decoded(operand.codes, operand.format), operand.element_scales()
     if operand.scales is None or codes is None:
         return values
     return _times(values, values_of(codes, operand.scales.format))
@@ -261,7 +261,11 @@ def _values(operand: Operand) -> NDArray[np.float64]:
 def _exponents(operand: Operand) -> NDArray[np.int32]:
     """Return e(x) + e(scale) of every element of rows (R, K)."""
     codes = operand.element_scales()
-    exponents = _entries(operand.codes, exponent_table(operand.format))
+    own = operand.format
+    if own.bits <= MAX_TABLE_BITS:
+        exponents = _entries(operand.codes, exponent_table(own))
+    else:
+        exponents = exponents_of(own.decode(operand.codes), own)
     if operand.scales is None or codes is None:
         return exponents
     fmt = operand.scales.format

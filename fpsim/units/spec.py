@@ -65,8 +65,8 @@ SPEC_KEYS: tuple[tuple[str, ...], tuple[str, ...]] = (
 SPEC_TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "operands": (("a", "b"), ("a_scale", "b_scale", "sign_split"))
 }
-#: Operands are looked up in tables of their values; a product of two E8M10 has 22 significant bits.
-MAX_OPERAND_BITS = 19
+#: Widest operands: float32, and integers of 32 bits.
+MAX_OPERAND_BITS = 32
 #: Significant bits of a term that the kernels hold exactly.
 F64_BITS = 53
 #: Exponents between which a product with its scales is a normal float64, with room for a sum.

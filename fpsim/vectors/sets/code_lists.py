@@ -14,14 +14,14 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from fpsim.compute.values import MAX_TABLE_BITS
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format, NanCodes
-from fpsim.units.spec import MAX_OPERAND_BITS
 
 __all__ = ["LISTED_BITS", "Codes", "all_codes", "finite_codes", "finite_count", "nth_finite"]
 
 Codes = NDArray[np.int64]
-#: Bits of the widest format listed whole; no operand format is wider.
-LISTED_BITS = MAX_OPERAND_BITS
+#: Bits of the widest format listed whole.
+LISTED_BITS = MAX_TABLE_BITS
 #: Irregular significands in every row of a wide format: multiples of 2^64 / golden ratio.
 UNPATTERNED, WEYL = 8, 0x9E3779B97F4A7C15
 

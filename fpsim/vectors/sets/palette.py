@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format
 from fpsim.units.stages import Chunked, Stage
-from fpsim.vectors.sets.code_lists import Codes, finite_codes
+from fpsim.vectors.sets.code_lists import Codes, all_codes, finite_codes
 from fpsim.vectors.sets.record import Record, takes_nan
 
 __all__ = ["MAX_PRODUCTS", "Codes", "Palette"]
@@ -63,7 +63,7 @@ class Palette:
     def special(self, operand: str) -> Codes:
         """Return up to four codes without a finite value."""
         fmt: Format = getattr(self.spec, operand)
-        codes = np.arange(1 << fmt.bits, dtype=np.int64)
+        codes = all_codes(fmt)
         codes = self._told(operand, codes[~np.isfinite(fmt.decode(codes))])
         return codes if codes.size <= 4 else codes[[0, 1, codes.size // 2, -1]]
 
