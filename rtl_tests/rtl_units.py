@@ -149,6 +149,17 @@ DOTS = [
 ]  # fmt: skip
 
 
+#: Operands of up to 32 bits.
+WIDE = [
+    chain("e8m23", "e8m23", "e8m23"),
+    fixed(64, 0, "int32", "int32"),
+    chain("e8m23", "int32", "e8m23", rounding="rtz"),
+    exact("e8m23", "int32", "int32"),
+    aligned(4, 24, "e8m23", "e8m23", "e8m23"),
+    tree(3, "e8m23", "e8m23", "e2m1", product="rounded"),
+    block(4, "e8m23", "e8m23", "e2m1"),
+]
+
 #: What stages are composed to: one unit per thing that can differ.
 COMPOSED = [
     exact("e8m7", "e5m2", "e4m3fn", rounding="rdn"),

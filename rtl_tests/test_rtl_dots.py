@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from faults.faults import Fault, inject
-from rtl_units import COMPOSED, DOTS, dots, exact, golden, name
+from rtl_units import COMPOSED, DOTS, WIDE, dots, exact, golden, name
 
 from fpsim import get_unit
 from fpsim.base.resources import golden_dir
@@ -132,6 +132,12 @@ def test_composed_stages_match(
     spec: MacSpec, pipeline: int, icarus: Simulator, tmp_path: Path
 ) -> None:
     run(made(spec, COUNT, "random"), pipeline, icarus, tmp_path, STALLING)
+
+
+@pytest.mark.one_in(7)
+@pytest.mark.parametrize("spec", WIDE, ids=name)
+def test_wide_operands_match(spec: MacSpec, verilator: Simulator, tmp_path: Path) -> None:
+    run(made(spec, COUNT), 1, verilator, tmp_path, FREELY)
 
 
 @pytest.mark.slow

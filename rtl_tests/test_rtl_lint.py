@@ -13,6 +13,7 @@ from rtl_units import (
     COMPOSED,
     DOTS,
     TYPICAL,
+    WIDE,
     aligned,
     block,
     chain,
@@ -44,7 +45,7 @@ EXTREMES = [
 ]
 #: Streams: small and wide sums, no scales and large ones, every subnormal and special layout.
 STREAMS = [
-    *((spec, {}) for spec in [*macs(), *DOTS]),
+    *((spec, {}) for spec in [*macs(), *DOTS, *WIDE]),
     (chain("e1m2"), {"pipeline": 0}),
     (chain("e8m23", a="e5m2", b="e4m3fnuz"), {"scaled": True, "pipeline": 5}),
     (fixed(64, -512, a="int16"), {"pipeline": 0}),

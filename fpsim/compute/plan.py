@@ -72,7 +72,10 @@ from fpsim.units.stages import (
     Tree,
 )
 
-__all__ = ["Allowed", "BackEnd", "Plan", "Split", "any_step", "in_lanes", "last_sum", "plan_matmul", "steps_of"]
+__all__ = [
+    "Allowed", "BackEnd", "Plan", "Split", "any_step", "in_lanes", "last_sum", "plan_matmul",
+    "steps_of",
+]  # fmt: skip
 
 #: Most parts of a term in lanes; with more, scalar code is as fast.
 MAX_PARTS = 7

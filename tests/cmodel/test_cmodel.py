@@ -35,9 +35,13 @@ UNITS = [
     "e2m1-chain-e4m3fn-sr6",
     "e2m1-fixed12q0-sr1-saturate",
     "e5m2-block4-into-chain-e8m23",
+    "e8m23-chain-e8m23",
     NESTED,
 ]
 SLOW = [
+    "e8m23-aligned4f24-e8m23",
+    "int32-chain-e8m23",
+    "int32-fixed64q0",
     "e2m1-chain-e4m3fn-rdn-rounded",
     "e2m1-fixed8q0-rna-saturate-end",
     "e2m1-fixed16q2-to-e5m10",

@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 MAX_ACC_EXPONENT_BITS = 8
-#: Bits in which an entry of a table stands: whole digits of what the widest operand has.
+#: Bits in which an entry of a table stands: whole digits of the widest format of a table.
 TABLE_ENTRY = 20
 TABLE_BITS = 16 * TABLE_ENTRY
 
