@@ -135,7 +135,16 @@ def product_span(builder: VectorBuilder) -> tuple[int, int]:
 
 
 def power_of_two(builder: VectorBuilder, exponent: int, sign: int) -> tuple[int, int] | None:
-    """Return operand codes whose product is ``sign`` times 2^exponent; None if there are none."""
+    """Return operand codes whose product is a power of two or minus one.
+
+    Args:
+        builder: the builder; only codes that its palette may choose are taken.
+        exponent: of the product.
+        sign: 1 or -1.
+
+    Returns:
+        Codes of ``a`` and ``b``; None if no product is ``sign`` times 2^exponent.
+    """
     spec, palette = builder.record.spec, builder.palette
     ends = [exponents(fmt) for fmt in (spec.a, spec.b)]
     low, high = max(ends[0][0], exponent - ends[1][1]), min(ends[0][1], exponent - ends[1][0])

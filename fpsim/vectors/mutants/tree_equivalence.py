@@ -27,7 +27,16 @@ PAIRED_LEAVES = 8
 
 
 def trees_agree(record: Record, stage: Tree, changed: Tree) -> str | None:
-    """Prove that two trees of different shapes agree."""
+    """Prove that two trees of different shapes agree.
+
+    Args:
+        record: the unit, and how many elements a vector has.
+        stage: the unit's tree.
+        changed: a tree that differs from it.
+
+    Returns:
+        The proof in one sentence, or None.
+    """
     names = (*ROUNDED, "product", "addend")
     if any(getattr(stage, n) != getattr(changed, n) for n in names):
         return None
@@ -35,7 +44,16 @@ def trees_agree(record: Record, stage: Tree, changed: Tree) -> str | None:
 
 
 def one_node(record: Record, stage: Tree, changed: Exact) -> str | None:
-    """Prove that one node adds all products and the addend, as an exact sum does."""
+    """Prove that one node adds all products and the addend, as an exact sum does.
+
+    Args:
+        record: the unit, and how many elements a vector has.
+        stage: the unit's tree.
+        changed: an exact sum.
+
+    Returns:
+        The proof in one sentence, or None.
+    """
     whole = stage.products in (None, record.k) and stage.lanes == 1
     leaves = record.k + (stage.addend is Joins.LEAF)
     joined = stage.addend is not Joins.ROOT and leaves <= stage.radix
