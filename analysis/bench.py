@@ -35,7 +35,7 @@ import torch
 from llvmlite import binding
 from rich.console import Console
 from rich.table import Table
-from timing import best
+from timing import best, measured
 
 import fpsim
 from fpsim import oracle
@@ -141,7 +141,10 @@ _TORCH = ("ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA"
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement: ``rate`` in 10^9 MACs or elements a second, and its ratio."""
+    """One measurement: ``rate`` in 10^9 MACs or elements a second, and its ratio.
+
+    ``spread`` is by what share the middle run took longer than the shortest, which counts.
+    """
 
     what: str
     kernel: str
@@ -149,6 +152,7 @@ class Row:
     rate: float
     reference: float
     ratio: float
+    spread: float
 
 
 def _codes(fmt: fpsim.FloatFormat, shape: tuple[int, ...], stream: int) -> np.ndarray:
@@ -205,12 +209,13 @@ def token_rows(threads: int) -> Iterator[Row]:
             more = _options(unit.spec, (1, k // block), (k // block, n))
             kept = unit.prepare(b, more["b_scale"])
             work = partial(unit.matmul, a, kept, a_scale=more["a_scale"])
-            seconds, reference = best(work, 50), best(lambda x=x, y=y: torch.matmul(x, y), 50)  # type: ignore[misc]
+            seconds, spread = measured(work, 50)
+            reference = best(lambda x=x, y=y: torch.matmul(x, y), 50)  # type: ignore[misc]
             _check(unit, a, b, more)
             label = f"1 x {k} x {n}: {name} + scales per {block}"
             micro = f"{seconds * 1e6:.0f} us, torch {reference * 1e6:.0f} us"
             rates = k * n / seconds / 1e9, k * n / reference / 1e9
-            yield Row(label, micro, threads, *rates, reference / seconds)
+            yield Row(label, micro, threads, *rates, reference / seconds, spread)
 
 
 def matmul_rows(threads: int) -> Iterator[Row]:
@@ -223,7 +228,7 @@ def matmul_rows(threads: int) -> Iterator[Row]:
         spec = unit.spec
         a, b = _codes(unit.a, (m, k), 0), _codes(unit.b, (k, n), 1)
         more = _options(spec, (m, k // block), (k // block, n)) if block else _options(spec)
-        seconds = best(partial(unit.matmul, a, b, **more), 5)
+        seconds, spread = measured(partial(unit.matmul, a, b, **more), 5)
         reference = best(lambda: torch.matmul(x, y), 30)
         kernel = unit.plan(a, b, **more).kernel
         _check(unit, a, b, more)
@@ -235,6 +240,7 @@ def matmul_rows(threads: int) -> Iterator[Row]:
             macs / seconds / 1e9,
             macs / reference / 1e9,
             reference / seconds,
+            spread,
         )
 
 
@@ -249,9 +255,10 @@ def dot_rows(threads: int) -> Iterator[Row]:
     macs = rows * k
 
     def row(what: str, kernel: str, work: Work) -> Row:
-        rate = macs / best(work, 5) / 1e9
+        seconds, spread = measured(work, 5)
+        rate = macs / seconds / 1e9
         reference = m * depth * n / best(lambda: torch.matmul(x, y), 30) / 1e9
-        return Row(what, kernel, threads, rate, reference, rate / reference)
+        return Row(what, kernel, threads, rate, reference, rate / reference, spread)
 
     p, q = torch.randn(rows, k), torch.randn(rows, k)
     yield row("torch: (a * b).sum(-1)", "", lambda: (p * q).sum(-1))
@@ -302,31 +309,23 @@ def quantize_rows(threads: int) -> Iterator[Row]:
     }
     work["e2m1 decode to float32"] = partial(e2m1.decode, e2m1.encode(x), np.float32)
     for label, run in work.items():
-        seconds = best(run, 5)
+        seconds, spread = measured(run, 5)
         reference = best(lambda: np.copyto(target, x), 10)
         rate, copy = ELEMENTS / seconds / 1e9, ELEMENTS / reference / 1e9
-        yield Row(label, "", threads, rate, copy, reference / seconds)
+        yield Row(label, "", threads, rate, copy, reference / seconds, spread)
 
 
 def cast_rows(threads: int) -> Iterator[Row]:
-    """Measure the cast to each named block format in the process's own time, copies in between."""
+    """Measure the cast to each named block format in the process's own time, and a copy."""
     rng = np.random.default_rng(1)
     x = rng.standard_normal(ELEMENTS, dtype=np.float32).reshape(-1, 1024)
     target = np.empty_like(x)
 
-    def own_time(work: Work) -> float:
-        started = time.process_time()
-        work()
-        return time.process_time() - started
-
     for name, fmt in BLOCK_FORMATS.items():
-        fmt.quantize(x[:256])
-        reference = seconds = float("inf")
-        for _ in range(6):
-            reference = min(reference, *(own_time(lambda: np.copyto(target, x)) for _ in range(3)))
-            seconds = min(seconds, own_time(partial(fmt.quantize, x)))
+        reference = measured(lambda: np.copyto(target, x), 18, clock=time.process_time).best
+        seconds, spread = measured(partial(fmt.quantize, x), 6, clock=time.process_time)
         rates = ELEMENTS / seconds / 1e9, ELEMENTS / reference / 1e9
-        yield Row(f"{name} quantize", "", threads, *rates, reference / seconds)
+        yield Row(f"{name} quantize", "", threads, *rates, reference / seconds, spread)
 
 
 def model_rows(threads: int) -> Iterator[Row]:
@@ -342,15 +341,15 @@ def model_rows(threads: int) -> Iterator[Row]:
         for window in windows:
             loaded.model(input_ids=window[None], use_cache=False)
 
-    reference = best(forward, 3)
+    reference = measured(forward, 3, 60).best
     for unit in ("exact", "e2m1-chain-e5m10"):
         convert(loaded.model, "mxfp4", unit)
-        seconds = best(forward, 3)
+        seconds, spread = measured(forward, 3, 60)
         restore(loaded.model)
         count = windows.numel()
         rates = (count / seconds / 1e9, count / reference / 1e9)
         label = f"SmolLM2-135M, mxfp4 on {unit}: {seconds / reference:.2f}x float32's time"
-        yield Row(label, "", threads, *rates, reference / seconds)
+        yield Row(label, "", threads, *rates, reference / seconds, spread)
 
 
 PARTS = {
@@ -403,10 +402,10 @@ def _hold_to(machine: str) -> None:
 def _show(rows: list[Row], header: dict[str, str]) -> None:
     title = "Throughput beside torch.matmul (or a numpy copy) in float32"
     table = Table(title=f"{title}\n{header['processor']} ({header['instructions']})")
-    for column in ("what", "kernel", "threads", "G/s", "reference G/s", "ratio"):
+    for column in ("what", "kernel", "threads", "G/s", "reference G/s", "ratio", "spread"):
         table.add_column(column, justify="left" if column in ("what", "kernel") else "right")
     for r in rows:
-        numbers = (f"{r.rate:.3g}", f"{r.reference:.3g}", f"{r.ratio:.3g}")
+        numbers = (f"{r.rate:.3g}", f"{r.reference:.3g}", f"{r.ratio:.3g}", f"{r.spread:.0%}")
         table.add_row(r.what, r.kernel, str(r.threads), *numbers)
     Console(width=120).print(table)
 
