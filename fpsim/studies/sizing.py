@@ -152,16 +152,21 @@ def study(
     return tally.result(spec)
 
 
+def _machine() -> Machine:
+    """Return the processor to plan for: accounts are kept of float32 and float64 numbers."""
+    return Machine.host().without("avx512fp16")
+
+
 def _in_lanes(spec: MacSpec, args: MatmulOperands) -> bool:
     """Return whether lanes can compute the steps, and float64 the exact sums."""
     stage = spec.accumulate
-    if not isinstance(stage, Chain) or stage.product is not ProductRounding.FUSED or args.scaled:
+    if not isinstance(stage, Chain) or stage.product is not ProductRounding.FUSED:
         return False
     plain = args.c is None and stage.rounding is not Rounding.SR and all_finite(args)
     if not plain or args.shape[0] * args.shape[1] * args.length < MIN_PRODUCTS:
         return False
     bounds = product_bounds(args)
-    plan = plan_matmul(spec, args.rows(slice(0, 1)))
+    plan = plan_matmul(spec, args.rows(slice(0, 1)), _machine())
     one = plan.step is not None and plan.step.terms == 1 and not plan.step.chunk
     return one and not plan.source.block and bounds.span.times(args.length).bits <= F64_BITS
 
@@ -220,7 +225,7 @@ class _Tally:
 
     def add_chains(self, spec: MacSpec, args: MatmulOperands) -> None:
         """Count a matrix product whose steps lanes compute, row by row."""
-        machine, stage, low = Machine.host(), spec.accumulate, product_bounds(args).span.low
+        machine, stage, low = _machine(), spec.accumulate, product_bounds(args).span.low
         assert isinstance(stage, Chain)
         keep(args.b)
         a, b = args.a.values(), np.ascontiguousarray(args.b.values().T)

@@ -321,10 +321,18 @@ def test_a_captured_layer_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["e2m1-chain-e5m2", "e4m3fn-chain-e8m7-rtz", "e2m1-chain-e4m3fn", "e2m1-chain-e8m23"]
+    "name",
+    [
+        "e2m1-chain-e5m2",
+        "e2m1-chain-e5m10",
+        "e4m3fn-chain-e8m7-rtz",
+        "e2m1-chain-e4m3fn",
+        "e2m1-chain-e8m23",
+    ],
 )
+@pytest.mark.parametrize("groups", [0, 5])
 def test_lanes_account_as_the_steps_one_by_one_do(
-    name: str, monkeypatch: pytest.MonkeyPatch
+    name: str, groups: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows with a sum beyond the format (of E4M3FN) are looked at step by step."""
     unit, rng = get_unit(name), np.random.default_rng(3)
@@ -332,12 +340,16 @@ def test_lanes_account_as_the_steps_one_by_one_do(
         unit.a.encode(4 * rng.normal(size=(3, 50))),
         unit.b.encode(4 * rng.normal(size=(50, 300))),
     )
-    wanted = study(unit, a, b)
+    scales = {}
+    if groups:
+        scales["a_scale"] = rng.integers(124, 130, (3, groups)).astype(np.uint8)
+        scales["b_scale"] = rng.integers(125, 128, (groups, 300)).astype(np.uint8)
+    wanted = study(unit, a, b, **scales)
     monkeypatch.setattr(sizing, "MIN_PRODUCTS", 1)
     accounts = []
     account = kernel.chain_account
     monkeypatch.setattr(kernel, "chain_account", lambda *x: accounts.append(account(*x)))
-    found = study(unit, a, b)
+    found = study(unit, a, b, **scales)
     assert len(accounts) == 3  # one for each row
     assert found.mean_relative_error == pytest.approx(wanted.mean_relative_error, rel=1e-12)
     same = {"mean_relative_error": 0.0, "sqnr_db": 0.0}
