@@ -364,7 +364,10 @@ class BlockFormat:
             parts.scales = tall.first(parts.scales)
 
         def back(array: Any, shape: tuple[int, ...]) -> Any:
-            return None if array is None else np.moveaxis(array.reshape(shape), -1, axis)
+            if array is None:
+                return None
+            array = array.reshape(shape)
+            return array if axis == array.ndim - 1 else np.moveaxis(array, -1, axis)
 
         def parted(array: NDArray[Any] | None, part: int) -> Any:
             """Return the values stored per sub-block, padding of the last block included."""

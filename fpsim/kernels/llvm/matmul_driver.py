@@ -183,7 +183,8 @@ def histories(step: Any, tile: Tile, source: Source) -> Callable[..., None]:
 def _pointers(arrays: Pointers) -> NDArray[np.uint64]:
     """Return the addresses of contiguous arrays; others are a `TypeError` of ctypes."""
     # Four times as fast as `array.ctypes.data`, which makes an object first.
-    return np.array([addressof(_BYTES.from_buffer(array)) for array in arrays], dtype=np.uint64)
+    addresses = map(addressof, map(_BYTES.from_buffer, arrays))
+    return np.fromiter(addresses, np.uint64, len(arrays))
 
 
 #: Rounding modes by the numbers of LLVM's `llvm.set.rounding`.
