@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from typing import Any
 
 import numpy as np
@@ -151,3 +152,22 @@ def test_the_last_chunk_is_laid_out_for_its_own_length(inner: str) -> None:
     plan = unit.plan(a, b)
     assert plan.back_end == "limbs" and plan.chunk == 32
     assert np.array_equal(unit.matmul(a, b), oracle_matmul(unit, a, b))
+
+
+@pytest.mark.parametrize(
+    "name", ["e2m1-exact-e8m23", "e2m1-block32-into-chain-e8m23", "e2m1-chain-e5m10"]
+)
+def test_a_row_takes_few_calls(name: str) -> None:
+    """Python is most of the time of a small product; unlike time, its calls can be counted."""
+    unit = fpsim.get_unit(name)
+    a, b = np.ones((1, LENGTH), np.uint8), np.ones((LENGTH, COLUMNS), np.uint8)
+    scale = np.full((1, LENGTH // 32), 127, np.uint8)
+    kept, events = unit.prepare(b, np.repeat(scale.T, COLUMNS, 1)), []
+    for _ in range(2):
+        unit.matmul(a, kept, a_scale=scale)
+    sys.setprofile(lambda frame, event, argument: events.append(event))
+    try:
+        unit.matmul(a, kept, a_scale=scale)
+    finally:
+        sys.setprofile(None)
+    assert events.count("call") < 130
