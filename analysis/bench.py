@@ -3,8 +3,9 @@
 
 Every figure is a ratio: the throughput of an fpsim kernel over that of `torch.matmul` in float32
 (matrix products, and dot products MAC for MAC) or of a numpy copy of the same float32 array
-(encoding and casts), same shape, same threads, best of several runs. Absolute numbers are shown
-only to make the ratios readable. Some results of every product that is timed are computed again by
+(encoding and casts), same shape, same threads, best of several runs (of what takes seconds, fewer);
+the spread is by what share the middle run took longer. Absolute numbers are shown only to make the
+ratios readable. Some results of every product that is timed are computed again by
 the oracle.
 
     python analysis/bench.py [--threads 1 2] [--parts matmul tokens dots quantize casts] [--model]
