@@ -15,6 +15,7 @@ from fpsim.hdl.dut.dut import Beats, Dut, Input, Output, Place, Reset, Wires
 from fpsim.hdl.dut.dut_toml import read_dut
 from fpsim.hdl.verify.adequacy import Adequacy, check_waivers, judge
 from fpsim.hdl.verify.vector_source import made_for
+from fpsim.units.presets import presets
 from fpsim.units.spec import MacSpec
 from fpsim.vectors.sets.record import Record
 
@@ -96,6 +97,30 @@ def test_every_mistake_in_a_published_unit_is_found(
     if spec.random_bits:
         pytest.skip("no port carries random bits")
     assert judged(spec, design(spec, mapping), tmp_path).unfound == ()
+
+
+#: Presets that differ in more than their name, and units whose stages hide mistakes.
+SILICON = list({spec: name for name, spec in presets().items()}.values())
+COMPOSED = [
+    "e2m1-tree8-e8m7",
+    "e2m1-tree8-e8m7-radix4",
+    "e2m1-tree16-e5m10-lanes4",
+    "e4m3fn-aligned4f25-e8m23-late",
+    "e2m1-chunked4-of-chain-e5m10-into-chain-e8m23",
+    "e2m1-chunked8-of-fixed16q2-into-chain-e8m23",
+    "e4m3fn-chunked8-of-exact-e8m7-into-chain-e8m23",
+    "e2m1-block16-into-tree4-e8m23",
+    "e2m1-block16-into-chunked4-of-chain-e5m10-into-chain-e8m23",
+    "e8m23-chain-e8m23",
+    "int32-fixed64q0",
+]
+
+
+@pytest.mark.one_in(12)
+@pytest.mark.parametrize("unit", [*SILICON, *COMPOSED])
+def test_every_mistake_is_found_where_a_design_takes_addends(unit: str, tmp_path: Path) -> None:
+    spec = fpsim.get_unit(unit).spec
+    assert judged(spec, design(spec, "addend"), tmp_path, count=512).unfound == ()
 
 
 def test_what_is_not_found_is_named_and_can_be_waived(tmp_path: Path) -> None:
