@@ -116,6 +116,7 @@ def window_limits(builder: VectorBuilder) -> None:
                 _powers(builder, [(below, 1), (below - stage.fraction_bits, -1)])
             if product_span(builder)[1] > fmt.exponent_max + 1:
                 _carries(builder)
+                _ties(builder, stage)
             if stage.addend is Addend.JOINED:
                 far = np.ldexp(1.0, fmt.mantissa_bits + 1)
                 last = fmt.mantissa_bits + 1 - stage.join_sum_bits
@@ -130,6 +131,24 @@ def _powers(builder: VectorBuilder, powers: list[tuple[int, int]], c: Codes | in
     if len(terms) == len(powers) <= builder.record.k:
         for order in (terms, terms[::-1]):
             builder.add(**one_vector(builder, *order), c=c)
+
+
+def _ties(builder: VectorBuilder, stage: Aligned) -> None:
+    """Append an addend of 1, half a unit in its last place, and a product around the window's last
+    bit that decides the tie."""
+    spec, one = builder.record.spec, builder.palette.encode_addend(np.array([1.0]))
+    if not isinstance(spec.a, FloatFormat):
+        return
+    half = power_of_two(builder, -stage.format.mantissa_bits - 1, 1)
+    codes = np.concatenate([one, one + 1])
+    for place in range(-stage.fraction_bits - 2, -stage.fraction_bits + 3):
+        for sign in (1, -1):
+            last = power_of_two(builder, place, sign)
+            if half is not None and last is not None:
+                for more in (0, spec.a.mantissa_bits and 1 << (spec.a.mantissa_bits - 1)):
+                    above = (last[0] + more, last[1])  # by half: no tie in the window
+                    if above[0] in builder.palette.a:
+                        builder.add(**one_vector(builder, half, above), c=codes)
 
 
 def _carries(builder: VectorBuilder) -> None:
