@@ -33,7 +33,7 @@ from fpsim.compute.facts import all_finite
 from fpsim.compute.lanes.pack import keep
 from fpsim.compute.lanes.run import run_values
 from fpsim.compute.operands import MatmulOperands
-from fpsim.compute.plan import plan_matmul
+from fpsim.compute.plan import in_lanes, plan_matmul
 from fpsim.compute.scalar.dot_products import add_up, convert_fixed, outer_terms, random_rows
 from fpsim.compute.scalar.wide_terms import in_a_row, parts_of, parts_on_grid
 from fpsim.compute.values import Rows
@@ -161,6 +161,8 @@ def _in_lanes(spec: MacSpec, args: MatmulOperands) -> bool:
     """Return whether lanes can compute the steps, and float64 the exact sums."""
     stage = spec.accumulate
     if not isinstance(stage, Chain) or stage.product is not ProductRounding.FUSED:
+        return False
+    if not in_lanes(spec):
         return False
     plain = args.c is None and stage.rounding is not Rounding.SR and all_finite(args)
     if not plain or args.shape[0] * args.shape[1] * args.length < MIN_PRODUCTS:

@@ -67,3 +67,11 @@ def test_many_products_equal_few() -> None:
     many = unit.dot(a, b)
     assert np.array_equal(many[:3], unit.dot(a[:3], b[:3]))
     assert "one dot product at a time" in unit.plan(a[:9], b[:9].T).why
+
+
+def test_accumulation_of_wide_operands_is_counted() -> None:
+    """1 + 2^-24 sixteen times: every small product is swamped."""
+    unit = fpsim.get_unit("e8m23-chain-e8m23")
+    a = unit.spec.a.encode([[1.0] + [2.0**-24] * 16])
+    b = unit.spec.b.encode([[1.0]] * 17)
+    assert unit.size(a, b).swamped == 16
