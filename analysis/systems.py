@@ -10,6 +10,7 @@ accumulators, too.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -143,11 +144,12 @@ def work(point: dict[str, Any]) -> dict[str, Any]:
     """Calibrate one system and measure the model under it, as work for an executor.
 
     Args:
-        point: ``model``, ``recipe`` (empty: float32), ``measured`` and ``calibrated`` (windows),
-            ``units``.
+        point: ``model``, ``recipe`` (empty: float32), ``measured`` and ``calibrated`` (windows of
+            text, for a language model), ``units``.
 
     Returns:
-        ``exact`` and one entry per unit, each as `study.score` returns it; and for a recipe
+        ``exact`` and one entry per unit, each as `study.score` returns it, or as `output_error`
+        returns it if the model is no language model; and for a recipe
         ``side_share`` (share of the multiply-accumulates beside the unit), ``layer_error`` (mean
         over layers of the output's squared error over its power), ``calibration_seconds``; or
         ``error``.
@@ -161,9 +163,9 @@ def work(point: dict[str, Any]) -> dict[str, Any]:
     from fpsim.bridge.systems.recipe import SystemRecipe
 
     model = study.loaded_model(point["model"]).model
-    cut, batches = _text(point["model"], point["measured"], point["calibrated"])
+    score, batches = _measurement(point)
     if not point["recipe"]:
-        return {"exact": study.score_windows(model, cut)}
+        return {"exact": score(model)}
     recipe, started = get_recipe(point["recipe"]), perf_counter()
     found: Any = None
     try:
@@ -183,11 +185,11 @@ def work(point: dict[str, Any]) -> dict[str, Any]:
         "calibration_seconds": round(seconds),
     }
     with casting(layers, forms, dict.fromkeys(layers, ()), float_product()):
-        result["exact"] = study.score_windows(model, cut)
+        result["exact"] = score(model)
     for unit in point["units"]:
         try:
             convert(model, recipe, unit, calibration=found)
-            result[unit] = study.score_windows(model, cut)
+            result[unit] = score(model)
         except FpsimError as error:  # such as sums that overflow
             result[unit] = {"error": str(error)}
         finally:
@@ -195,20 +197,65 @@ def work(point: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _text(name: str, measured: int, calibrated: int) -> tuple[Any, list[dict[str, Any]]]:
+def _measurement(point: dict[str, Any]) -> tuple[Callable[[Any], Any], list[dict[str, Any]]]:
+    """Return what measures a model, and batches to calibrate on."""
+    from fpsim.bridge.measure.tasks import PerplexityTask, task_for
+
+    loaded = study.loaded_model(point["model"])
+    task = task_for(loaded)
+    if not isinstance(task, PerplexityTask):
+        return output_error(task, loaded.model), task.calibration()
+    cut, batches = _text(loaded.tokenizer, point["measured"], point["calibrated"])
+    return lambda model: study.score_windows(model, cut), batches
+
+
+def output_error(task: Any, model: Any) -> Callable[[Any], dict[str, float]]:
+    """Return what measures a task's figures, and how far outputs are from those of a float model.
+
+    Args:
+        task: a task on images or sentences.
+        model: the float model.
+
+    Returns:
+        A function of a model that returns the figures, and ``output_error``: squared error of
+        logits or embeddings over the power of the float model's.
+    """
+    wanted = _outputs(task, model)
+
+    def measure(changed: Any) -> dict[str, float]:
+        wrong = ((_outputs(task, changed) - wanted) ** 2).sum() / (wanted**2).sum()
+        return {"output_error": round(float(wrong), 6), **task.measure(changed)}
+
+    return measure
+
+
+def _outputs(task: Any, model: Any) -> study.Array:
+    import torch
+
+    from fpsim.bridge.measure.digits import digits
+
+    if hasattr(task, "embed"):
+        return np.asarray(task.embed(model), np.float64)
+    with torch.no_grad():
+        return np.asarray(model(pixel_values=digits().test[0]).logits, np.float64)
+
+
+def _text(
+    tokenizer: Any, measured: int, calibrated: int
+) -> tuple[study.Array, list[dict[str, Any]]]:
     """Return windows to measure on, and batches to calibrate on from what lies between them."""
     import torch
 
-    from fpsim.bridge.measure.text import tokenize, topics_text, windows
+    from fpsim.bridge.measure.text import begun, tokenize, topics_text, windows
 
-    tokens = tokenize(study.loaded_model(name).tokenizer, topics_text())
+    tokens = tokenize(tokenizer, topics_text())
     length = study.WINDOW
     stride = (len(tokens) - length) // measured
     rest = [tokens[i * stride + length : (i + 1) * stride] for i in range(measured)]
     between = np.concatenate(rest)
-    cut = windows(between, calibrated, length, len(between) // calibrated)
+    cut = begun(tokenizer, windows(between, calibrated, length, len(between) // calibrated))
     batches = [{"input_ids": torch.as_tensor(window)[None]} for window in cut]
-    return windows(tokens, measured, length, stride), batches
+    return begun(tokenizer, windows(tokens, measured, length, stride)), batches
 
 
 def compared(data: dict[str, Any], worse: str, better: str) -> tuple[str, float, float]:

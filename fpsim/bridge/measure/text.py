@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = [
+    "begun",
     "calibration_windows",
     "check_windows",
     "read_text",
@@ -82,11 +83,7 @@ def text_windows(
     *,
     between: bool = False,
 ) -> NDArray[np.int64]:
-    """Cut windows out of a text in the form that a model expects.
-
-    If the tokenizer puts a token before every text (BOS), the model was never trained without it:
-    it replaces the first token of each window, for which no loss is counted. On 512 tokens of
-    CPython's topics Gemma 3 270M has a perplexity of 16 with BOS, 74 without.
+    """Cut windows out of a text in the form that a model expects, see `begun`.
 
     Args:
         tokenizer: tokenizer of the model.
@@ -104,10 +101,19 @@ def text_windows(
             `calibration_windows`.
     """
     cut = calibration_windows if between else windows
-    found = cut(tokenize(tokenizer, text), count, length, stride)
+    return begun(tokenizer, cut(tokenize(tokenizer, text), count, length, stride))
+
+
+def begun(tokenizer: PreTrainedTokenizerBase, found: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return windows (count, length) as the model knows the beginning of a text.
+
+    If the tokenizer puts a token before every text (BOS), the model was never trained without it:
+    it replaces the first token of each window, for which no loss is counted. On 512 tokens of
+    CPython's topics Gemma 3 270M has a perplexity of 16 with BOS, 74 without.
+    """
     begin = tokenizer.bos_token_id
     if begin is not None and tokenizer("a")["input_ids"][:1] == [begin]:
-        found[:, 0] = begin
+        return np.concatenate([np.full_like(found[:, :1], begin), found[:, 1:]], axis=1)
     return found
 
 
