@@ -684,8 +684,8 @@ def dialects(b: Blocks, laid: int, block: Any, step: Vec, pairs: int, scratch: i
         quarters = b.kept(scratch, loop.index, WORD)
         both = flag(quarters >= low, b.floats) & flag(quarters < high, b.floats)
         inside.set(inside.get() + both)
-    half = b.floats.splat(builder.trunc(block, WORD), True)
-    return (pair << 1) + flag((inside.get() << 1) < half, b.floats)
+    elements = b.floats.splat(builder.trunc(block, WORD), True)
+    return (pair << 1) + flag((inside.get() << 1) < elements, b.floats)
 
 
 # -- ratios of sub-blocks --------------------------------------------------------------------------

@@ -129,7 +129,7 @@ def power_of_two_codes(
     limit: float = 0.0,
     scale: FloatFormat = E8M0,
     expansion: float = 1.0,
-) -> NDArray[np.uint8]:
+) -> NDArray[Any]:
     """Return scale codes of a power-of-two rule, from the exponent bits of ``amax``.
 
     Float32 subnormals are normalised first.

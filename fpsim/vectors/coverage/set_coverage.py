@@ -8,7 +8,7 @@ bin that is empty without a reason makes a set incomplete.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,7 +158,7 @@ def count_bins(
     return hits
 
 
-def row_bins(record: Record, columns: Columns) -> Any:
+def row_bins(record: Record, columns: Columns) -> Iterator[set[str]]:
     """Yield the names of the bins that each vector hits, as a set per vector, in order."""
     before = 0
     for index in range(columns["op"].size):
