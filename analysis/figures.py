@@ -26,6 +26,7 @@ import quantization_error
 import simulator_time
 import study
 import systems
+import systems_elsewhere
 import training
 
 from fpsim import plots
@@ -44,6 +45,7 @@ STUDIES = (
     long_context,
     simulator_time,
     systems,
+    systems_elsewhere,
     training,
 )
 #: Pictures of commands: their words, and the file.

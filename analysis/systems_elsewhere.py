@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import study
 import systems
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from fpsim.plots.style import BLUE, MUTED, caption, new_figure, style
 
@@ -25,6 +25,8 @@ CHOSEN = (
     "RTN INT4", "GPTQ INT4", "SmoothQuant", "QuaRot", "QUIK", "OCC, not clamped", "OCC (FP4)",
     "RTN MXFP4", "MR-GPTQ MXFP4", "RTN NVFP4", "MR-GPTQ NVFP4", "RTN INT4 rows", "GPTQ",
 )  # fmt: skip
+#: Perplexities are drawn up to so many times the float model's.
+BEYOND = 20
 ORDERINGS = [pair for pair in systems.ORDERINGS if set(pair) <= set(CHOSEN)]
 
 
@@ -109,9 +111,10 @@ def draw(data: dict[str, Any]) -> Any:
         for area, (model, title) in zip(areas, MODELS.items(), strict=True):
             cells = _cells(data, model)
             values = [cost(cells.get(name, {})) for name in CHOSEN]
-            shown = [(y, value) for y, value in enumerate(values) if value]
-            area.plot([v for _, v in shown], [y for y, _ in shown], "o", color=BLUE)
             plain = cost(cells["float32"])
+            most = BEYOND * plain if plain else 100.0
+            shown = [(y, min(value, most)) for y, value in enumerate(values) if value]
+            area.plot([v for _, v in shown], [y for y, _ in shown], "o", color=BLUE)
             if plain:
                 area.axvline(plain, color=MUTED, linestyle="dotted")
             for y, value in enumerate(values):
@@ -119,6 +122,7 @@ def draw(data: dict[str, Any]) -> Any:
                     area.text(0.02, y, "does not apply", transform=area.get_yaxis_transform(),
                               va="center", fontsize=8, color=MUTED)  # fmt: skip
             area.set_xscale("log")
+            area.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             area.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             area.xaxis.set_minor_formatter(NullFormatter())
             area.set_title(title, fontsize=10)
@@ -128,8 +132,11 @@ def draw(data: dict[str, Any]) -> Any:
         areas[0].set_yticks(np.arange(len(CHOSEN)), CHOSEN, fontsize=8.5)
         areas[0].set_ylim(len(CHOSEN) - 0.5, -0.5)
         note = data["about"]
-        caption(figure, f"products exact; dotted: float32; {note['tokens']} tokens of CPython "
-                        f"{note['python']}'s topics; fpsim {note['version']}")  # fmt: skip
+        about = (
+            f"products exact; dotted: float32; beyond {BEYOND} times it: there; {note['tokens']} "
+            f"tokens of CPython {note['python']}'s topics; fpsim {note['version']}"
+        )
+        caption(figure, about)
     return figure
 
 
