@@ -79,7 +79,7 @@ SYSTEMS: dict[str, System] = {
     "SliM-LLM 3": System("slim-llm:inputs=float,average=3", 3.3, 16, "weights", "GPTQ 3"),
     "GPTQ 3": System("slim-llm:inputs=float,average=3,mixed=false", 3.3, 16, "weights"),
     "DB-LLM": System("db-llm:inputs=float,epochs=3", 2.5, 16, "weights", "DB-LLM, untrained"),
-    "DB-LLM, untrained": System("db-llm:inputs=float,epochs=0", 2.5, 16, "weights"),
+    "DB-LLM, untrained": System("db-llm:inputs=float,epochs=0,steps=0", 2.5, 16, "weights"),
     "AQAS INT4": System("aqas", 4, 8, "W4A8", "INT4, no scales"),
     "AQAS dINT4": System("aqas:element=dint4", 4, 8, "W4A8", "AQAS INT4"),
     "INT4, no scales": System("aqas:scale=false", 4, 8, "W4A8"),
