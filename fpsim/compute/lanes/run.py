@@ -132,6 +132,10 @@ class _Kernel:
     tile: Tile
     random_width: int  #: bits of a random integer of the seed or array; 0 if there are none
 
+    def __reduce__(self) -> tuple[type[_Kernel], tuple[Step, Source, Tile, int]]:
+        """Leave the compiled code out of copies and pickles."""
+        return _Kernel, (self.step, self.source, self.tile, self.random_width)
+
     @cached_property
     def run(self) -> Callable[..., None]:
         """The matrix product."""
