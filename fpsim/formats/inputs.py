@@ -21,6 +21,7 @@ __all__ = [
     "check_int",
     "code_dtype",
     "convert_exactly",
+    "is_tensor",
     "random_array",
 ]
 
@@ -87,7 +88,7 @@ def _as_codes(codes: object, fmt: CodeFormat, field: str) -> object:
     Raises:
         FpsimError: the type is a format other than ``fmt``; the message names both.
     """
-    if _is_tensor(codes):
+    if is_tensor(codes):
         if not codes.dtype.is_floating_point:  # type: ignore[attr-defined]
             return codes
         name = str(codes.dtype).removeprefix("torch.")  # type: ignore[attr-defined]
@@ -100,7 +101,7 @@ def _as_codes(codes: object, fmt: CodeFormat, field: str) -> object:
 
     if name not in DTYPES and name != PACKED:
         return codes
-    found = from_torch(codes) if _is_tensor(codes) else from_ml_dtypes(codes)  # type: ignore[arg-type]
+    found = from_torch(codes) if is_tensor(codes) else from_ml_dtypes(codes)  # type: ignore[arg-type]
     if found.format != fmt:
         if name in ("float16", "float32"):
             return codes  # probably values, not codes
@@ -149,7 +150,7 @@ def as_floats(values: ArrayLike, field: str) -> NDArray[Any]:
 
 def _as_array(values: object, field: str) -> NDArray[Any]:
     try:
-        return np.asarray(_from_torch(values) if _is_tensor(values) else values)
+        return np.asarray(_from_torch(values) if is_tensor(values) else values)
     except ValueError as error:
         if isinstance(error, FpsimError):
             raise
@@ -169,10 +170,12 @@ def _check_float64(array: NDArray[Any], real: NDArray[Any]) -> None:
         raise FpsimError(f"values: {array[where]} at index {where} is not exact in float64")
 
 
-def _is_tensor(values: object) -> bool:
-    # A tensor exists only where torch is loaded: do not import torch for the check.
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(values, torch.Tensor)
+def is_tensor(values: object) -> bool:
+    """Return whether values are a tensor of torch."""
+    # A tensor exists only where torch is loaded, which another thread may be doing just now: do not
+    # import torch for the check.
+    tensor = getattr(sys.modules.get("torch"), "Tensor", None)
+    return tensor is not None and isinstance(values, tensor)
 
 
 def _from_torch(tensor: Any) -> NDArray[Any]:

@@ -8,7 +8,6 @@ values.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.formats.floating import Format
-from fpsim.formats.inputs import SMALL_FLOATS, as_real
+from fpsim.formats.inputs import SMALL_FLOATS, as_real, is_tensor
 
 __all__ = ["Arrays", "ContractError", "Returns", "Subject", "as_codes_or_values", "name_of"]
 
@@ -152,8 +151,9 @@ class Subject:
         return torch.from_numpy(array.copy())
 
     def _array(self, part: Any, names: str) -> NDArray[Any]:
-        torch = sys.modules.get("torch")
-        if torch is not None and isinstance(part, torch.Tensor):
+        if is_tensor(part):
+            import torch
+
             part = part.detach().cpu()
             if part.dtype.is_floating_point:
                 part = part.to(torch.float64 if part.dtype == torch.float64 else torch.float32)

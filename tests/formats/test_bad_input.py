@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import ml_dtypes
@@ -174,3 +176,9 @@ def test_a_block_far_longer_than_the_row() -> None:
         np.testing.assert_array_equal(
             long.dequantize(long.quantize(x)), row.dequantize(row.quantize(x))
         )
+
+
+def test_values_are_encoded_while_torch_is_being_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread's import leaves a module without names for a while."""
+    monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))
+    assert get_format("e2m1").encode(ONE).tolist() == [2]
