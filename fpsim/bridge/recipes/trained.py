@@ -316,7 +316,7 @@ class DbllmRecipe(TrainedRecipe):
         return Planes(weight.matrix, weight.bias, group, self.input_cast())
 
     def finish(self, stream: StreamModel, forms: dict[str, LayerForm]) -> dict[str, LayerForm]:
-        """Return the forms after distillation.
+        """Return the forms after distillation, with the errors that layers had before it.
 
         Raises:
             FpsimError: a model without logits, or a loss that is not finite.
