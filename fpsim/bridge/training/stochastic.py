@@ -20,47 +20,45 @@ from fpsim.kernels.cache import inner, kernel
 
 __all__ = ["stochastic_e2m1"]
 
-_MASK = np.uint64(0xFFFFFFFF)
-
-
 @inner
 def _mixed(word: Any) -> Any:
-    """Wellons's lowbias32 on the low half of a 64-bit word."""
-    word = word ^ (word >> np.uint64(16))
-    word = (word * np.uint64(0x7FEB352D)) & _MASK
-    word = word ^ (word >> np.uint64(15))
-    word = (word * np.uint64(0x846CA68B)) & _MASK
-    return word ^ (word >> np.uint64(16))
+    """Wellons's lowbias32."""
+    word = np.uint32(word ^ (word >> np.uint32(16)))
+    word = np.uint32(word * np.uint32(0x7FEB352D))
+    word = np.uint32(word ^ (word >> np.uint32(15)))
+    word = np.uint32(word * np.uint32(0x846CA68B))
+    return np.uint32(word ^ (word >> np.uint32(16)))
 
 
 @cache
 def _compiled() -> Any:
-    @kernel("stochastic e2m1", sources=(__file__,), parallel=True)
-    def run(x: Any, before: Any, factor: Any, block: Any, bits: Any, seed: Any, codes: Any) -> None:
-        each = WORD_BITS // bits
-        mask, one = (1 << bits) - 1, np.float32(1 << bits)
+    # The loop over a row has no branches and keeps nothing from one element to the next, so that
+    # LLVM takes as many elements at once as the processor has lanes.
+    @kernel("stochastic e2m1", sources=(__file__,), parallel=True, error_model="numpy")
+    def run(
+        x: Any, before: Any, factor: Any, block: Any, bits: Any, seed: Any, steps: Any, places: Any,
+        codes: Any,
+    ) -> None:  # fmt: skip
+        mask, one, shift = np.uint32((1 << bits) - 1), np.float32(1 << bits), np.int32(bits)
+        columns = x.shape[1]
         for r in prange(x.shape[0]):
-            stream = _mixed(_mixed(np.uint64(r)) ^ np.uint64(seed))
-            word, left, count = np.uint64(0), 0, 0
+            y = np.empty(columns, dtype=np.float32)
             for group in range(factor.shape[1]):
                 divisor = factor[r, group]
-                for k in range(group * block, min((group + 1) * block, x.shape[1])):
-                    if left == 0:
-                        word = _mixed((stream + np.uint64(count) * np.uint64(STEP)) & _MASK)
-                        left, count = each, count + 1
-                    random = np.int64(word & np.uint64(mask))
-                    word, left = word >> np.uint64(bits), left - 1
-                    y = x[r, k] * before / divisor
-                    m = abs(y)
-                    if m < np.float32(2):
-                        code = (np.int64(m * np.float32(2) * one) + random) >> bits
-                    elif m < np.float32(4):
-                        code = ((np.int64(m * one) + random) >> bits) + 2
-                    elif m < np.float32(6):
-                        code = ((np.int64(m * np.float32(0.5) * one) + random) >> bits) + 4
-                    else:
-                        code = 7
-                    codes[r, k] = code | (np.int64(np.signbit(y)) << 3)
+                for k in range(group * block, min((group + 1) * block, columns)):
+                    y[k] = x[r, k] * before / divisor
+            sign = y.view(np.int32)
+            stream = _mixed(np.uint32(_mixed(np.uint32(r)) ^ np.uint32(seed)))
+            row = codes[r]
+            for k in range(columns):
+                word = _mixed(np.uint32(stream + steps[k]))
+                random = np.int32((word >> places[k]) & mask)
+                m = abs(y[k])
+                m = m if m < np.float32(6) else np.float32(6)
+                s = np.float32(2) if m < 2 else np.float32(1) if m < 4 else np.float32(0.5)
+                base = np.int32(0) if m < 2 else np.int32(2) if m < 4 else np.int32(4)
+                code = np.int32((np.int32(m * s * one) + random) >> shift) + base
+                row[k] = np.uint8(code | (np.int32(sign[k] >> np.int32(28)) & np.int32(8)))
 
     return run
 
@@ -87,5 +85,7 @@ def stochastic_e2m1(
         The codes (R, K).
     """
     codes = np.empty(x.shape, dtype=np.uint8)
-    _compiled()(x, np.float32(before), factor, block, bits, seed, codes)
+    words, within = np.divmod(np.arange(x.shape[1], dtype=np.uint32), np.uint32(WORD_BITS // bits))
+    steps, places = words * np.uint32(STEP), within * np.uint32(bits)
+    _compiled()(x, np.float32(before), factor, block, bits, seed, steps, places, codes)
     return codes
