@@ -127,6 +127,80 @@ def fp_quant(folder: Path) -> tuple[nn.Module, dict[str, Matrix]]:
     return model, given
 
 
+#: Formats of scales of integers, and integers per scale: 16, or a row (0).
+INTEGERS = [("e8m23", 0), ("e5m10", 16), ("e8m7", 0), ("e8m7", 16)]
+DTYPES = {"e8m23": torch.float32, "e5m10": torch.float16, "e8m7": torch.bfloat16}
+
+
+def compressed_int4(
+    folder: Path, scale: str = "e8m7", block: int = 16, **about: Any
+) -> dict[str, tuple[Any, Any]]:
+    """Write random integers and scales; return both by layer."""
+    model, rng, given = small(), np.random.default_rng(3), {}
+    tensors = others(model, "_proj")
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.Linear) or name == "lm_head":
+            continue
+        rows, columns = module.weight.shape
+        groups = columns // (block or columns)
+        integers = rng.integers(-8, 8, (rows, columns))
+        words = np.zeros((rows, columns // 8), np.int64)
+        for k in range(columns):
+            words[:, k // 8] |= (integers[:, k] + 8) << 4 * (k % 8)
+        scales = torch.from_numpy(rng.uniform(0.01, 0.1, (rows, groups))).to(DTYPES[scale])
+        tensors |= {
+            f"{name}.weight_packed": torch.from_numpy(words.astype(np.uint32).view(np.int32)),
+            f"{name}.weight_scale": scales,
+            f"{name}.weight_shape": torch.tensor([rows, columns]),
+        }
+        given[name] = integers, scales.double().numpy().repeat(columns // groups, axis=1)
+    write_folder(folder, model, tensors, CT | {"format": "pack-quantized"} | about)
+    return given
+
+
+@pytest.mark.parametrize(("scale", "block"), INTEGERS)
+def test_integers_are_those_of_the_file(scale: str, block: int, tmp_path: Path) -> None:
+    given = compressed_int4(tmp_path, scale, block)
+    loaded = load_checkpoint(tmp_path, "exact")
+    plain = load_checkpoint(tmp_path, None)
+    layers = simulated_layers(loaded)
+    assert set(layers) == set(given)
+    for name, (integers, scales) in given.items():
+        operand, cast = layers[name].operand(), layers[name].input_cast
+        assert np.array_equal(operand.format.decode(operand.codes), integers)
+        assert np.array_equal(operand.dequantize(), integers * scales)
+        dense = plain.get_submodule(name).weight.dense()
+        assert np.array_equal(dense.numpy(), (integers * scales).astype(np.float32))
+        assert cast.fmt.name == "int8s-real-token"
+    assert "leaves inputs float; they are cast to int8s-real-token" in str(conversion_of(loaded))
+    inputs = torch.randn(5, integers.shape[1], generator=torch.Generator().manual_seed(1))
+    cast_inputs = cast.quantize(inputs.numpy()).dequantize()
+    exact = cast_inputs @ operand.dequantize().T
+    got = layers[name](inputs).detach().numpy()
+    np.testing.assert_allclose(got, exact, rtol=1e-6, atol=1e-6 * np.abs(exact).max())
+    save_checkpoint(load_checkpoint(tmp_path, "exact", activations="float"), tmp_path / "again")
+    before, after = (load_file(p / "model.safetensors") for p in (tmp_path, tmp_path / "again"))
+    assert set(before) == set(after)
+    for key, tensor in before.items():
+        if not block and key.endswith("weight_scale"):
+            tensor = tensor.float()  # one scale per row is a factor of results, in float32
+        assert torch.equal(tensor, after[key]), key
+
+
+def test_integers_are_cast_as_the_file_says(tmp_path: Path) -> None:
+    token = {"num_bits": 8, "type": "int", "strategy": "token", "dynamic": True}
+    groups = {"config_groups": {"group_0": {"targets": ["Linear"], "input_activations": token}}}
+    compressed_int4(tmp_path / "in", **groups)
+    layers = simulated_layers(load_checkpoint(tmp_path / "in"))
+    assert {x.input_cast.fmt.name for x in layers.values()} == {"int8s-real-token"}
+    save_checkpoint(load_checkpoint(tmp_path / "in"), tmp_path / "out")
+    config = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]
+    group = config["config_groups"]["group_0"]
+    assert config["format"] == "pack-quantized"
+    assert {k: group["input_activations"][k] for k in token} == token
+    assert (group["weights"]["strategy"], group["weights"]["group_size"]) == ("group", 16)
+
+
 LAYOUTS = [compressed_nvfp4, compressed_mxfp4, modelopt, fp_quant]
 
 
@@ -597,6 +671,61 @@ def test_bad_tensors_are_named(case: str, tmp_path: Path) -> None:
     assert "\n" not in str(error.value)
 
 
+BAD_INTEGERS = {
+    "zero point": (
+        _edit(weight_zero_point=lambda _: torch.ones(128, 4)),
+        r"up_proj\.weight_zero_point: it is not zero; allowed: int4 codes without zero points",
+    ),
+    "order": (
+        _edit(weight_g_idx=lambda _: torch.arange(64) % 4),
+        r"up_proj\.weight_g_idx: groups of columns that are not neighbours; allowed: 16 neighbours",
+    ),
+    "groups": (
+        _edit(weight_scale=lambda s: s[:, :3].clone()),
+        r"up_proj\.weight_scale: shape \(128, 3\) is not \(128, groups\) with groups that divide 64",
+    ),
+    "scale": (
+        _edit(weight_scale=lambda s: -s),
+        r"up_proj\.weight_packed: scale code 0xb[0-9a-f]+ in row 0, block 0, is no number of e8m7",
+    ),
+    "bytes": (
+        _edit(weight_packed=lambda w: w.view(torch.uint8)),
+        r"up_proj\.weight_packed: dtype uint8, but int32 is needed",
+    ),
+    "scales of bytes": (
+        _edit(weight_scale=lambda s: s.view(torch.uint8)),
+        r"up_proj\.weight_scale: dtype uint8, but float32 or float16 or bfloat16 is needed",
+    ),
+    "8 bits": (
+        _edit(weight_shape=lambda _: torch.tensor([128, 32])),
+        r"up_proj\.weight_shape: \[128, 32\], but the codes are \(128, 64\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INTEGERS)
+def test_bad_integers_are_named(case: str, tmp_path: Path) -> None:
+    edit, message = BAD_INTEGERS[case]
+    compressed_int4(tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    edit(state)
+    save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(FpsimError, match=message) as error:
+        load_checkpoint(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_integers_beside_floats_are_not_saved(tmp_path: Path) -> None:
+    compressed_int4(tmp_path / "in")
+    mixed = load_checkpoint(tmp_path / "in", "exact", activations="mxfp8-e4m3")
+    with pytest.raises(
+        FpsimError, match=r"q_proj has int4 weights and e4m3fn inputs; allowed: int"
+    ):
+        save_checkpoint(mixed, tmp_path / "out")
+    with pytest.raises(FpsimError, match=r"layout gguf: layer \S+q_proj has int4 elements under"):
+        save_checkpoint(load_checkpoint(tmp_path / "in"), tmp_path / "out", "gguf")
+
+
 def test_floats_are_floats(tmp_path: Path) -> None:
     compressed_nvfp4(tmp_path)
     path = tmp_path / "model.safetensors"
@@ -789,6 +918,8 @@ def test_checkpoints_go_from_layout_to_layout(
         ("gptq:element=mxfp4,inputs=mxfp4", "compressed-tensors"),
         ("gptq:element=nvfp4,inputs=float", "modelopt"),
         ("gptq:element=mxfp4,inputs=mxfp4", "gguf"),
+        ("gptq:element=int4,inputs=float", "compressed-tensors"),
+        ("gptq:element=int4,inputs=float,group=32", "compressed-tensors"),
     ],
 )
 def test_weights_of_gptq_come_back(recipe: str, layout: str, tmp_path: Path) -> None:

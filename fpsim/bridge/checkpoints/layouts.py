@@ -3,7 +3,7 @@
 
 gpt-oss             `X_blocks`, `X_scales`: MXFP4 experts, inputs of which stay float
 compressed-tensors  `X.weight_packed`, `X.weight_scale`, `X.weight_global_scale` (divides),
-                    `X.input_global_scale`
+                    `X.input_global_scale`; of integers plus 8 in 32-bit words no global scales
 modelopt            `X.weight`, `X.weight_scale`, `X.weight_scale_2` (multiplies), `X.input_scale`,
                     `X.pre_quant_scale` (AWQ); of fused experts `X_weight_scale`, transposed
 fp-quant            `X.qweight`, `X.scales`, `X.weight_global_scale` (divides),
@@ -38,16 +38,16 @@ from fpsim.bridge.checkpoints.stored import (
     StoredRows,
     unswizzled,
 )
-from fpsim.formats.floating import FloatFormat
+from fpsim.formats.floating import FixedFormat, FloatFormat
 from fpsim.formats.names import E8M0, get_format
 
-__all__ = ["LAYOUTS", "Coded", "as_float", "read_layout"]
+__all__ = ["INTEGER_SCALES", "LAYOUTS", "Coded", "as_float", "read_layout"]
 
-_E2M1, _E4M3, _FLOAT32 = (get_format(name) for name in ("e2m1", "e4m3fn", "e8m23"))
-assert isinstance(_E2M1, FloatFormat)
-assert isinstance(_E4M3, FloatFormat)
-assert isinstance(_FLOAT32, FloatFormat)
-E2M1, E4M3, FLOAT32 = _E2M1, _E4M3, _FLOAT32
+_INT4 = get_format("int4")
+assert isinstance(_INT4, FixedFormat)
+INT4 = _INT4
+_FLOATS = [get_format(name) for name in ("e2m1", "e4m3fn", "e8m23", "e5m10", "e8m7")]
+E2M1, E4M3, FLOAT32, FLOAT16, BFLOAT16 = [f for f in _FLOATS if isinstance(f, FloatFormat)]
 
 
 @dataclass
@@ -182,24 +182,23 @@ def _compressed_tensors(file: _File, out: Coded) -> None:
     groups = list(file.config.get("config_groups", {}).values())
     inputs = [g.get("input_activations") for g in groups if isinstance(g, dict)]
     by_format = {"nvfp4-pack-quantized": _FP8, "mxfp4-pack-quantized": _MX}
-    kinds = by_format.get(str(file.config.get("format")), (*_FP8, *_MX))
+    kind = str(file.config.get("format"))
+    kinds = by_format.get(kind, (*_FP8, *_MX))
     for name in [name for name in file.tensors if name.endswith(".weight_packed")]:
         base = name.removesuffix("weight_packed")
+        words = kind not in by_format and file.tensors[name].dtype == torch.int32
+        if words or kind == "pack-quantized":
+            part = _integers(file, base)
+            _check_packed(file, base, part)
+            cast = _described_inputs(base, inputs) if any(inputs) else None
+            out.weights[base + "weight"] = CodedTensor((StoredMatrix((part,), StoredInputs(cast)),))
+            continue
         packed = _matrix(name, file.bytes(name, torch.uint8))
         number, scale_name = file.number(base + "weight_global_scale"), base + "weight_scale"
         part = _rows(file, name, packed, scale_name, kinds, divides=True)
         above = _above(base + "weight_global_scale", number, part.scale)
         part = replace(part, above=above)
-        zero = file.get(base + "weight_zero_point")
-        if zero is not None and zero.count_nonzero():
-            raise FpsimError(
-                f"{base}weight_zero_point: it is not zero, which FP4 codes have none of"
-            )
-        shape = file.get(base + "weight_shape")
-        if shape is not None and tuple(shape.tolist()) != part.shape:
-            raise FpsimError(
-                f"{base}weight_shape: {shape.tolist()}, but the codes are {part.shape}"
-            )
+        _check_packed(file, base, part)
         given = file.number(base + "input_global_scale")
         given = _positive(base + "input_global_scale", given)
         cast = _nvfp4(np.float32(1) / given) if given is not None else None
@@ -208,8 +207,50 @@ def _compressed_tensors(file: _File, out: Coded) -> None:
         out.weights[base + "weight"] = CodedTensor((StoredMatrix((part,), StoredInputs(cast)),))
 
 
+#: Formats of the scales of integers, by the file's dtype.
+INTEGER_SCALES = {torch.float32: FLOAT32, torch.float16: FLOAT16, torch.bfloat16: BFLOAT16}
+
+
+def _integers(file: _File, base: str) -> StoredRows:
+    """Return rows of 4-bit integers, eight in a word of 32 bits, the first in the lowest bits."""
+    name, scale_name = base + "weight_packed", base + "weight_scale"
+    packed = _matrix(name, file.bytes(name, torch.int32))
+    rows, columns = packed.shape[0], 2 * packed.shape[2]
+    raw = file.bytes(scale_name, *INTEGER_SCALES)
+    scale = INTEGER_SCALES[file.tensors[scale_name].dtype]
+    scales = raw.view(scale.dtype) if raw.ndim == 2 else raw
+    if scales.ndim != 2 or len(scales) != rows or not scales.size or columns % scales.shape[1]:
+        raise FpsimError(
+            f"{scale_name}: shape {tuple(file.tensors[scale_name].shape)} is not ({rows}, groups) "
+            f"with groups that divide {columns} columns"
+        )
+    block = columns // scales.shape[1]
+    order = file.get(base + "weight_g_idx")
+    if order is not None and not np.array_equal(order.numpy(), np.arange(columns) // block):
+        raise FpsimError(
+            f"{base}weight_g_idx: groups of columns that are not neighbours; allowed: {block} "
+            "neighbours in each"
+        )
+    return StoredRows(name, packed, Nibbles.LOW_FIRST, INT4, scale, scales, block, flip=8)
+
+
+def _check_packed(file: _File, base: str, part: StoredRows) -> None:
+    """Refuse zero points, and a shape other than that of the codes."""
+    zero = file.get(base + "weight_zero_point")
+    if zero is not None and zero.count_nonzero():
+        raise FpsimError(
+            f"{base}weight_zero_point: it is not zero; allowed: {part.element.name} codes without "
+            "zero points"
+        )
+    shape = file.get(base + "weight_shape")
+    if shape is not None and tuple(shape.tolist()) != part.shape:
+        raise FpsimError(f"{base}weight_shape: {shape.tolist()}, but the codes are {part.shape}")
+
+
 def _described_inputs(name: str, inputs: list[Any]) -> Cast:
     """Return the cast of inputs that the configuration of compressed-tensors describes."""
+    from fpsim.bridge.recipes.rtn import rtn_cast
+
     known = {(4, "float", 32): "mxfp4-even", (8, "float", 32): "mxfp8-e4m3", (4, "float", 16): ""}
     for args in inputs:
         key = (args.get("num_bits"), args.get("type"), args.get("group_size")) if args else None
@@ -220,9 +261,12 @@ def _described_inputs(name: str, inputs: list[Any]) -> Cast:
             return BlockCast(get_block_format(wanted))
         if wanted == "" and args.get("dynamic") is True:
             return BlockCast(get_block_format("nvfp4"))
+        if key[0] in (4, 8) and key[1] == "int" and args.get("strategy") == "token":
+            return rtn_cast(f"int{key[0]}s", "token")
         raise FpsimError(
             f"{name}: inputs of num_bits {key[0]}, type {key[1]}, group_size {key[2]} without "
-            "input_global_scale are not known; allowed: 4-bit float per 16 or 32, 8-bit per 32"
+            "input_global_scale are not known; allowed: 4-bit float per 16 or 32, 8-bit per 32, "
+            "integers of 4 or 8 bits per token"
         )
     raise AssertionError  # callers have checked that inputs are described
 

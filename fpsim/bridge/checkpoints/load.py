@@ -40,11 +40,12 @@ def load_checkpoint(
 ) -> PreTrainedModel:
     """Load a 4-bit checkpoint; its layers run on a unit with exactly its codes and scales.
 
-    Supported are gpt-oss' MXFP4, compressed-tensors' nvfp4-pack-quantized and mxfp4-pack-quantized,
-    ModelOpt's NVFP4 (AWQ, static input scales and experts included), FP-Quant, GGUF's MXFP4 and
-    NVFP4, and bitsandbytes' NF4 and FP4. Codes are unpacked when a layer runs, never decoded and
-    cast again; files are mapped into memory. `conversion_of` lists the layers on the unit;
-    `fpsim.bridge.restore` gives the model float arithmetic with the values of the codes.
+    Supported are gpt-oss' MXFP4, compressed-tensors' nvfp4-pack-quantized, mxfp4-pack-quantized and
+    pack-quantized (INT4 without zero points), ModelOpt's NVFP4 (AWQ, static input scales and
+    experts included), FP-Quant, GGUF's MXFP4 and NVFP4, and bitsandbytes' NF4 and FP4. Codes are
+    unpacked when a layer runs, never decoded and cast again; files are mapped into memory.
+    `conversion_of` lists the layers on the unit; `fpsim.bridge.restore` gives the model float
+    arithmetic with the values of the codes.
 
     Args:
         path: a folder with `config.json` and safetensors files, or a file of one.

@@ -14,8 +14,10 @@ from fpsim.bridge.cast import BlockCast, Cast
 from fpsim.bridge.checkpoints.coded import table_note
 from fpsim.bridge.checkpoints.stored import StoredMatrix
 from fpsim.bridge.recipe import Recipe
+from fpsim.bridge.recipes.rtn import rtn_cast
 from fpsim.bridge.recipes.tensor_scales import per_token
 from fpsim.bridge.weights import weights_of
+from fpsim.formats.floating import FixedFormat
 from fpsim.formats.names import E8M0
 
 __all__ = ["CheckpointRecipe", "checkpoint_recipe"]
@@ -69,8 +71,8 @@ def checkpoint_recipe(
     Args:
         model: from `fpsim.bridge.load_checkpoint`.
         activations: a block format of all inputs, or ``float``. None: as the files say; if they
-            leave inputs float, MXFP8 for MXFP4 weights, and NVFP4 with a tensor scale per token for
-            NVFP4 weights.
+            leave inputs float, MXFP8 for MXFP4 weights, NVFP4 with a tensor scale per token for
+            NVFP4 weights, and INT8 with a scale per token for INT4 weights.
 
     Returns:
         The recipe.
@@ -104,12 +106,15 @@ def checkpoint_recipe(
 def _usual(matrix: StoredMatrix) -> Cast | None:
     """Return the cast of inputs that hardware pairs with weights, for files without a cast."""
     part = matrix.parts[0]
+    if isinstance(part.element, FixedFormat):
+        return _INT8_TOKENS
     if part.scale == E8M0:
         return _MXFP8
     return _NVFP4_ROWS if part.scale.bits == 8 else None
 
 
 _MXFP8 = BlockCast(get_block_format("mxfp8-e4m3"))
+_INT8_TOKENS = rtn_cast("int8s", "token")
 _NVFP4_ROWS = BlockCast(per_token(get_block_format("nvfp4")))
 
 

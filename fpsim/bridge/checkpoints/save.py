@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,17 +25,18 @@ from transformers.core_model_loading import revert_weight_conversion
 from fpsim.base.atomic_files import new_folder
 from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.blocks.block_format import BlockFormat
+from fpsim.blocks.fields import Span
 from fpsim.bridge.cast import BlockCast
 from fpsim.bridge.checkpoints.coded import CodedTensor
-from fpsim.bridge.checkpoints.layouts import E2M1, E4M3
+from fpsim.bridge.checkpoints.layouts import E2M1, E4M3, FLOAT32, INTEGER_SCALES
 from fpsim.bridge.convert import conversion_of
 from fpsim.bridge.linear import SimulatedLinear, simulated_layers
 from fpsim.bridge.saved_conversion import CONFIG_KEY
 from fpsim.bridge.systems.forms import LayerForm
 from fpsim.bridge.systems.layer import FormLinear
-from fpsim.formats.floating import Format
+from fpsim.formats.floating import FixedFormat, Format
 from fpsim.formats.names import E8M0
-from fpsim.units.operands import Operand
+from fpsim.units.operands import Operand, Scales
 
 __all__ = [
     "FileTensors",
@@ -49,16 +50,17 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class SavedLayer:
-    """Codes of a matrix (N, K), its block scales and the scales above them, one or (N,).
+    """Codes of a matrix (N, K), its scales (N, G) and the scales above them, one or (N,).
 
     ``inputs`` is the block format of the inputs, None if they stay float; ``input_scale`` their
     static tensor scale; ``input_factor`` (K,) multiplies them first.
     """
 
     name: str
+    element: Format
     codes: NDArray[np.uint8]
     scale: Format
-    scales: NDArray[np.uint8]
+    scales: NDArray[Any]
     above: NDArray[np.float32] | None
     inputs: BlockFormat | None = None
     input_scale: np.float32 | None = None
@@ -70,19 +72,29 @@ class SavedLayer:
         return self.scale == E8M0
 
     @property
+    def is_integer(self) -> bool:
+        """Whether the codes are INT4."""
+        return isinstance(self.element, FixedFormat)
+
+    @property
     def block(self) -> int:
         """Elements under one scale."""
-        return 32 if self.is_mx else 16
+        return int(self.codes.shape[1] // self.scales.shape[1])
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What a file says once for all of its layers."""
+        per = "row" if self.is_integer and self.scales.shape[1] == 1 else self.block
+        return self.element, self.scale, per, self.inputs, self.input_scale is None
 
     def rows(self, name: str, rows: NDArray[np.int64]) -> SavedLayer:
         """Return some rows under another name."""
         above = self.above
         if above is not None and above.size > 1:
             above = np.unique(above[rows]) if (above[rows] == above[rows[0]]).all() else above[rows]
-        return SavedLayer(
-            name, self.codes[rows], self.scale, self.scales[rows], above, self.inputs,
-            self.input_scale, self.input_factor,
-        )  # fmt: skip
+        return replace(
+            self, name=name, codes=self.codes[rows], scales=self.scales[rows], above=above
+        )
 
     def tensor_scale(self, layout: str) -> np.float32 | None:
         """Return the one scale above those of blocks; None if there is none.
@@ -124,12 +136,12 @@ def save_checkpoint(
 ) -> Path:
     """Write a converted model as a 4-bit checkpoint: its codes, scales and static input scales.
 
-    ``compressed-tensors`` (nvfp4-pack-quantized, mxfp4-pack-quantized) and ``modelopt`` (NVFP4) are
-    folders for vLLM and others, ``gguf`` a folder with ``model.gguf`` for llama.cpp. Float
-    tensors are written unchanged. `load_checkpoint` reads all of them back to the same codes
-    and scales. compressed-tensors divides by the scale of a tensor: the reciprocal, rounded to
-    float32, is written. Of a calibrated system's layers those can be written that are one product,
-    such as GPTQ's.
+    ``compressed-tensors`` (nvfp4-pack-quantized, mxfp4-pack-quantized, and pack-quantized for INT4
+    with a scale per output or group) and ``modelopt`` (NVFP4) are folders for vLLM and others,
+    ``gguf`` a folder with ``model.gguf`` for llama.cpp. Float tensors are written unchanged.
+    `load_checkpoint` reads all of them back to the same codes and scales. compressed-tensors
+    divides by the scale of a tensor: the reciprocal, rounded to float32, is written. Of a
+    calibrated system's layers those can be written that are one product, such as GPTQ's.
 
     Args:
         model: a model of transformers, converted by `fpsim.bridge.convert` or `load_checkpoint`.
@@ -141,8 +153,8 @@ def save_checkpoint(
 
     Raises:
         FpsimError: a model that is not converted, an unknown layout, a folder that exists, or
-            something that the layout cannot say: other elements, scales or blocks than MXFP4's and
-            NVFP4's, transforms of layers, inputs whose scale is found at run time, cast attention.
+            something that the layout cannot say: other elements, scales or blocks, zero points,
+            transforms of layers, inputs whose scale is found at run time, cast attention.
     """
     from fpsim.bridge.checkpoints.save_gguf import write_gguf
 
@@ -175,8 +187,8 @@ def saved_layers(model: nn.Module, layout: str) -> dict[str, SavedLayer]:
         Codes and scales of every simulated layer.
 
     Raises:
-        FpsimError: a layer that is neither MXFP4 nor NVFP4, or inputs that are cast in a way that
-            no layout can say.
+        FpsimError: elements or scales that the layout has no place for, or inputs that are cast in
+            a way that no layout can say.
     """
     found = simulated_layers(model)
     if not found:
@@ -193,21 +205,14 @@ def _saved(layer: SimulatedLinear, layout: str) -> SavedLayer:
         operand = _alone(layer.form, where)
     else:
         operand = given.operand() if given is not None else _codes(layer, where)
-    pairs = {(E4M3.name, 16), (E8M0.name, 32)}
-    scales = operand.scales
-    per = ("no scale", 0) if scales is None else (scales.format.name, scales.block)
-    if operand.format != E2M1 or scales is None or scales.split or per not in pairs:
-        raise FpsimError(
-            f"{where} has {operand.format.name} elements under {per[0]} per {per[1]}; allowed: "
-            f"e2m1 under e4m3fn per 16 or e8m0 per 32"
-        )
+    if layout == "compressed-tensors" and isinstance(operand.format, FixedFormat):
+        scales, above = _integer_scales(operand, where), None
+    else:
+        scales, above = _block_scales(operand, where)
     if operand.length % scales.block:
         raise FpsimError(
             f"{where} has {operand.length} inputs, which blocks of {scales.block} do not divide"
         )
-    above = None if operand.factor is None else operand.factor.reshape(-1)
-    if above is not None and scales.format == E8M0:
-        raise FpsimError(f"{where} has the factor {above[0]} above MXFP4 scales; allowed: none")
     inputs, static = _inputs(layer, where)
     factor = None
     if given is not None:
@@ -215,8 +220,46 @@ def _saved(layer: SimulatedLinear, layout: str) -> SavedLayer:
         if given.inputs.rotation is not None:
             raise FpsimError(f"{where} rotates its inputs, which the layout has no place for")
     return SavedLayer(
-        layer.name, operand.codes, scales.format, scales.given, above, inputs, static, factor
-    )
+        layer.name, operand.format, operand.codes, scales.format, scales.given, above, inputs,
+        static, factor,
+    )  # fmt: skip
+
+
+def _block_scales(operand: Operand, where: str) -> tuple[Scales, NDArray[np.float32] | None]:
+    """Return the block scales of MXFP4 or NVFP4, and the scales above them."""
+    scales = operand.scales
+    per = ("no scale", 0) if scales is None else (scales.format.name, scales.block)
+    known = per in {(E4M3.name, 16), (E8M0.name, 32)}
+    if operand.format != E2M1 or scales is None or scales.split or not known:
+        raise FpsimError(
+            f"{where} has {operand.format.name} elements under {per[0]} per {per[1]}; allowed: "
+            "e2m1 under e4m3fn per 16 or e8m0 per 32; compressed-tensors also takes int4"
+        )
+    above = None if operand.factor is None else operand.factor.reshape(-1)
+    if above is not None and scales.format == E8M0:
+        raise FpsimError(f"{where} has the factor {above[0]} above MXFP4 scales; allowed: none")
+    return scales, above
+
+
+def _integer_scales(operand: Operand, where: str) -> Scales:
+    """Return the scales of INT4 weights, one per row or group."""
+    scales = operand.scales
+    what = operand.format.name
+    if what not in ("int4", "int4s"):
+        raise FpsimError(f"{where} has {what} elements; allowed: int4, int4s, e2m1")
+    if operand.zeros is not None or operand.offsets is not None:
+        raise FpsimError(f"{where} has zero points; allowed: {what} elements without them")
+    if scales is None:
+        factor = np.float32(1) if operand.factor is None else operand.factor
+        rows = np.broadcast_to(factor, (len(operand.codes), 1)).astype(np.float32)
+        return Scales.of_rows(rows.view(np.uint32), FLOAT32, operand.length)
+    known = [scale.name for scale in INTEGER_SCALES.values()]
+    if operand.factor is not None or scales.split or scales.format.name not in known:
+        raise FpsimError(
+            f"{where} has {scales.format.name} scales per {scales.block}; allowed for {what}: one "
+            f"of {', '.join(known)} per group or row, without factors above"
+        )
+    return scales
 
 
 def _codes(layer: SimulatedLinear, where: str) -> Operand:
@@ -258,13 +301,18 @@ def _inputs(layer: SimulatedLinear, where: str) -> tuple[BlockFormat | None, np.
             return fmt, np.float32(static)
         if fmt.scale == E8M0 and fmt.block == 32:
             return fmt, None
-    if fmt is not None and fmt.name == "mxfp8-e4m3":
+    if fmt is not None and (fmt.name == "mxfp8-e4m3" or _is_per_token(fmt)):
         return fmt, None
     name = fmt.name if fmt is not None else type(cast).__name__
     raise FpsimError(
         f"{where} casts its inputs to {name}; allowed: nvfp4 with a static scale, mxfp4, "
-        "mxfp8-e4m3, or float inputs"
+        "mxfp8-e4m3, integers with a scale per token, or float inputs"
     )
+
+
+def _is_per_token(fmt: BlockFormat) -> bool:
+    """Whether a format is that of 4- or 8-bit integers with one real scale per row."""
+    return fmt.block is Span.ROW and fmt.scale is None and fmt.element.name in ("int4s", "int8s")
 
 
 def own_tensors(model: PreTrainedModel, layers: Mapping[str, SavedLayer]) -> FileTensors:
@@ -363,8 +411,25 @@ def _bytes(array: NDArray[np.uint8], dtype: torch.dtype = torch.uint8) -> torch.
     return torch.from_numpy(np.ascontiguousarray(array)).view(dtype)
 
 
+#: Dtypes of scales, by their formats' names.
+_DTYPES = {
+    "e8m0": torch.uint8, "e4m3fn": torch.float8_e4m3fn,
+    **{scale.name: dtype for dtype, scale in INTEGER_SCALES.items()},
+}  # fmt: skip
+
+
 def _scale_tensor(layer: SavedLayer) -> torch.Tensor:
-    return _bytes(layer.scales, torch.uint8 if layer.is_mx else torch.float8_e4m3fn)
+    return _bytes(layer.scales.view(np.uint8), _DTYPES[layer.scale.name])
+
+
+def _words(layer: SavedLayer, layout: str) -> torch.Tensor:
+    """Return INT4 codes plus 8, eight in a word of 32 bits."""
+    if layer.codes.shape[1] % 8:
+        raise FpsimError(
+            f"layout {layout}: layer {layer.name} has {layer.codes.shape[1]} inputs; allowed: "
+            "multiples of 8, the codes in a word"
+        )
+    return _bytes(layer.packed ^ np.uint8(0x88), torch.int32)
 
 
 def _number(value: np.float32) -> torch.Tensor:
@@ -388,8 +453,7 @@ def _alike(layers: Mapping[str, SavedLayer], layout: str) -> SavedLayer:
     """Return the first layer, if the format of all is its format."""
     first = next(iter(layers.values()))
     for name, layer in layers.items():
-        same = (layer.scale, layer.inputs) == (first.scale, first.inputs)
-        if not same or (layer.input_scale is None) != (first.input_scale is None):
+        if layer.kind != first.kind:
             raise FpsimError(
                 f"layout {layout}: layer {name} is cast otherwise than {first.name}; allowed: one "
                 "format of weights and one of inputs"
@@ -417,9 +481,13 @@ def _compressed_tensors(model: PreTrainedModel, layers: dict[str, SavedLayer], o
                 f"layout {layout}: layer {layer.name} multiplies its inputs by factors first, "
                 "which the layout has no place for"
             )
-        tensors[f"{name}_packed"] = _bytes(layer.packed)
         tensors[f"{name}_scale"] = _scale_tensor(layer)
-        if not layer.is_mx:
+        if layer.is_integer:
+            tensors[f"{name}_packed"] = _words(layer, layout)
+            tensors[f"{name}_shape"] = torch.tensor(layer.codes.shape)
+        else:
+            tensors[f"{name}_packed"] = _bytes(layer.packed)
+        if layer.scale == E4M3:
             above = layer.tensor_scale(layout)
             above = np.float32(1) if above is None else above
             tensors[f"{name}_global_scale"] = _number(_reciprocal(above))
@@ -427,13 +495,16 @@ def _compressed_tensors(model: PreTrainedModel, layers: dict[str, SavedLayer], o
             base = name.removesuffix("weight")
             tensors[f"{base}input_global_scale"] = _number(_reciprocal(layer.input_scale))
     kind = "mxfp4-pack-quantized" if first.is_mx else "nvfp4-pack-quantized"
-    weights = _args(first.is_mx, 4) | {"dynamic": False}
-    group: dict[str, Any] = {"targets": ["Linear"], "weights": weights, "format": kind}
-    group["input_activations"] = group["output_activations"] = None
-    if first.inputs is not None:
-        bits = 8 if first.inputs.element.bits == 8 else 4
-        mx = first.inputs.scale == E8M0
-        group["input_activations"] = _args(mx, bits) | {"dynamic": True if mx else "local"}
+    weights = _args(first.is_mx, 4)
+    if first.is_integer:
+        kind = "pack-quantized"
+        weights = _integer_args(4, "channel")
+        if first.block < first.codes.shape[1]:
+            weights |= {"strategy": "group", "group_size": first.block}
+    group: dict[str, Any] = {
+        "targets": ["Linear"], "weights": weights | {"dynamic": False}, "format": kind,
+        "input_activations": _input_args(first, layout), "output_activations": None,
+    }  # fmt: skip
     about = {
         "quant_method": layout, "format": kind, "quantization_status": "compressed",
         "config_groups": {"group_0": group}, "ignore": found.left, "kv_cache_scheme": None,
@@ -448,6 +519,31 @@ def _args(mx: bool, bits: int) -> dict[str, Any]:
         "num_bits": bits, "type": "float", "symmetric": True, "group_size": 32 if mx else 16,
         "strategy": "group" if mx else "tensor_group",
         "scale_dtype": "torch.uint8" if mx else "torch.float8_e4m3fn",
+    }  # fmt: skip
+
+
+def _input_args(layer: SavedLayer, layout: str) -> dict[str, Any] | None:
+    """Return compressed-tensors' description of a layer's inputs; None if they stay float."""
+    fmt = layer.inputs
+    if fmt is None:
+        return None
+    integers = _is_per_token(fmt)
+    if integers != layer.is_integer:
+        raise FpsimError(
+            f"layout {layout}: layer {layer.name} has {layer.element.name} weights and "
+            f"{fmt.element.name} inputs; allowed: integers beside integers, floats beside floats"
+        )
+    if integers:
+        return _integer_args(fmt.element.bits, "token") | {"dynamic": True}
+    mx = fmt.scale == E8M0
+    return _args(mx, fmt.element.bits) | {"dynamic": True if mx else "local"}
+
+
+def _integer_args(bits: int, strategy: str) -> dict[str, Any]:
+    """Return compressed-tensors' description of integers without zero points."""
+    return {
+        "num_bits": bits, "type": "int", "symmetric": True, "group_size": None,
+        "strategy": strategy,
     }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fpsim.base.errors import FpsimError
 from fpsim.blocks.grids import Table
 from fpsim.bridge.cast import Cast
-from fpsim.formats.floating import FloatFormat, Format
+from fpsim.formats.floating import FixedFormat, FloatFormat, Format
 from fpsim.units.operands import Operand, Scales
 
 __all__ = ["Nibbles", "StoredInputs", "StoredMatrix", "StoredRows", "given_inputs", "unswizzled"]
@@ -80,23 +80,25 @@ class StoredRows:
         name: name of the tensor, for messages.
         packed: bytes (N, ..., bytes of a group), a view of the file; group after group.
         nibbles: order of codes in a group.
-        element: a 4-bit float format, or the table in which codes are looked up.
+        element: a 4-bit format, or the table in which codes are looked up.
         scale: format of the block scales.
         scales: scale codes (N, K / block), a view of the file.
         block: elements per scale.
         above: the scale above, float32; None: 1.
         divides: whether values are divided by ``above``, not multiplied.
+        flip: bits in which the file's codes differ from the element's: 8 for integers plus 8.
     """
 
     name: str
     packed: NDArray[np.uint8]
     nibbles: Nibbles
-    element: FloatFormat | Table
+    element: FloatFormat | FixedFormat | Table
     scale: FloatFormat
     scales: NDArray[Any]
     block: int
     above: np.float32 | None = None
     divides: bool = False
+    flip: int = 0
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -156,6 +158,8 @@ class StoredRows:
             low, high = high, low
         np.bitwise_and(packed, 0x0F, out=low)
         np.right_shift(packed, 4, out=high)
+        if self.flip:
+            out ^= np.uint8(self.flip)
         return out
 
     def values(self) -> NDArray[np.float32]:
@@ -170,7 +174,7 @@ class StoredRows:
 
 
 @lru_cache(maxsize=64)
-def _values(element: FloatFormat | Table) -> NDArray[np.float32]:
+def _values(element: FloatFormat | FixedFormat | Table) -> NDArray[np.float32]:
     """Return the number of each code, by the file's table."""
     if isinstance(element, Table):
         return np.array(element.values, dtype=np.float32)
@@ -180,7 +184,7 @@ def _values(element: FloatFormat | Table) -> NDArray[np.float32]:
 @lru_cache(maxsize=16)
 def _is_number(scale: FloatFormat) -> NDArray[np.bool_]:
     """Return the mask of scale codes that are numbers; codes with a sign bit are not."""
-    codes = np.arange(256, dtype=np.int64)
+    codes = np.arange(1 << max(8, scale.bits), dtype=np.int64)
     known = codes < (1 << scale.magnitude_bits)
     values = scale.decode(np.where(known, codes, 0).astype(scale.dtype))
     return np.asarray(known & np.isfinite(values))
@@ -203,8 +207,8 @@ class StoredMatrix:
     def __post_init__(self) -> None:
         first = self.parts[0]
         for part in self.parts[1:]:
-            if (part.shape[1], part.element, part.scale, part.block) != (
-                first.shape[1], first.element, first.scale, first.block
+            if (part.shape[1], part.element, part.scale, part.block, part.flip) != (
+                first.shape[1], first.element, first.scale, first.block, first.flip
             ):  # fmt: skip
                 raise FpsimError(
                     f"{part.name}: its format or its width is not that of {first.name}"
@@ -272,6 +276,9 @@ class StoredMatrix:
             wide = element.wide_format
             codes = wide.encode(np.array(element.values))[codes]
             element = wide
+        if isinstance(element, FixedFormat) and scales.shape[1] == 1:
+            numbers = first.scale.decode(np.ascontiguousarray(scales)).astype(np.float32)
+            return Operand(codes, element, factor=numbers * factor)
         one = factor.shape == (1, 1) and factor[0, 0] == 1
         found = Scales.of_rows(np.ascontiguousarray(scales), first.scale, first.block)
         return Operand(codes, element, found, None if one else factor)

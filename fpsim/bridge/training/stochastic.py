@@ -20,6 +20,7 @@ from fpsim.kernels.cache import inner, kernel
 
 __all__ = ["stochastic_e2m1"]
 
+
 @inner
 def _mixed(word: Any) -> Any:
     """Wellons's lowbias32."""
