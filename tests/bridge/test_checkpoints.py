@@ -169,6 +169,7 @@ def test_integers_are_those_of_the_file(scale: str, block: int, tmp_path: Path) 
         operand, cast = layers[name].operand(), layers[name].input_cast
         assert np.array_equal(operand.format.decode(operand.codes), integers)
         assert np.array_equal(operand.dequantize(), integers * scales)
+        assert (operand.scales is None) == (not block)
         dense = plain.get_submodule(name).weight.dense()
         assert np.array_equal(dense.numpy(), (integers * scales).astype(np.float32))
         assert cast.fmt.name == "int8s-real-token"

@@ -278,7 +278,7 @@ class StoredMatrix:
             element = wide
         if isinstance(element, FixedFormat) and scales.shape[1] == 1:
             numbers = first.scale.decode(np.ascontiguousarray(scales)).astype(np.float32)
-            return Operand(codes, element, factor=numbers * factor)
+            return Operand(codes, element, factor=numbers)
         one = factor.shape == (1, 1) and factor[0, 0] == 1
         found = Scales.of_rows(np.ascontiguousarray(scales), first.scale, first.block)
         return Operand(codes, element, found, None if one else factor)
