@@ -45,7 +45,7 @@ SYSTEMS: dict[str, System] = {
     "SmoothQuant": System("smoothquant:element=int4,inputs=int4", 4, 4, "W4A4"),
     "QuaRot, to nearest": System("quarot:solver=false", 4, 4, "W4A4"),
     "QuaRot": System("quarot", 4, 4, "W4A4", "GPTQ INT4"),
-    "SpinQuant": System("spinquant:steps=20,heads=false", 4, 4, "W4A4", "QuaRot"),
+    "SpinQuant": System("spinquant:steps=20", 4, 4, "W4A4", "QuaRot"),
     "QUIK": System("quik", 4.75, 4.75, "W4A4", "QUIK, no columns"),
     "QUIK, no columns": System("quik:apart=false", 4.5, 4.5, "W4A4"),
     "QUIK, 4-bit down": System("quik:wide=false", 4.75, 4.75, "W4A4"),
