@@ -83,7 +83,7 @@ class SavedLayer:
 
     @property
     def kind(self) -> tuple[Any, ...]:
-        """What a file says once for all of its layers."""
+        """The formats that a file names once for all of its layers."""
         per = "row" if self.is_integer and self.scales.shape[1] == 1 else self.block
         return self.element, self.scale, per, self.inputs, self.input_scale is None
 
