@@ -91,7 +91,7 @@ class _CaseBlocks:
         zeros = np.zeros((count, 1), dtype=self.record.spec.initial.dtype)
         columns["c"] = columns.get("c", zeros)[:, 0]
         columns["op"] = np.full(count, Op.DOT, dtype=np.uint8)
-        return begun(self.record, columns, "load") if self.loaded else columns
+        return begun(self.record, columns) if self.loaded else columns
 
 
 def every_case(

@@ -16,6 +16,7 @@ from fpsim.unit import MacUnit
 from fpsim.units.spec import MacSpec
 from fpsim.vectors.corners.builder import VectorBuilder
 from fpsim.vectors.corners.corner_classes import add_corner_classes
+from fpsim.vectors.plans.brought_addends import Brought
 from fpsim.vectors.plans.exhaustive import every_case
 from fpsim.vectors.plans.sum_starts import begun
 from fpsim.vectors.seeded.random_vectors import random_dots, random_streams
@@ -70,9 +71,9 @@ def plan(
         flags: also the status flags of every vector, from the exact model: some hundred vectors a
             second, not millions.
         start: where a sum takes its addend from: ``dot``, its own vector; ``load``, a load before
-            it; ``clear``, nowhere: sums start from +0, and vectors that need another addend
-            are left out. ``load`` and ``clear`` use only the operations idle, clear, mac (and
-            load), as a multiply-accumulate unit has them.
+            it; ``clear``, products: sums start from +0, and vectors onto an addend that a few
+            products do not sum up to are left out. ``load`` and ``clear`` use only the
+            operations idle, clear, mac (and load), as a multiply-accumulate unit has them.
         allowed: codes that operand pairs and corner classes choose from, by ``a`` and ``b``; all
             codes of an operand that is not in it. Random vectors take any code.
 
@@ -157,9 +158,10 @@ def _made_here(
     if start == "dot":
         return planned_sections(columns, sections)
     parts = []
+    ways = Brought.to_addends(record, columns, allowed) if start == "clear" else None
     for section in sections:
         rows = slice(section.start, section.start + section.count)
-        part = begun(record, {n: column[rows] for n, column in columns.items()}, start)
+        part = begun(record, {n: column[rows] for n, column in columns.items()}, ways)
         if part["op"].size:
             whole = Section(section.name, 0, part["op"].size)
             parts += planned_sections(part, [whole])
