@@ -17,19 +17,15 @@ from fpsim.hdl.bench.serialise import Serialiser
 from fpsim.hdl.dut.dut import Dut
 from fpsim.units.spec import MacSpec
 from fpsim.units.stages import Chain, Fixed
-from fpsim.vectors.corners.builder import VectorBuilder
-from fpsim.vectors.corners.grown_sums import grown_sums
 from fpsim.vectors.files.opened_set import open_set
 from fpsim.vectors.operations.operation import Operation, Quantize
 from fpsim.vectors.operations.operation_plan import OperationPlan, plan_operation
 from fpsim.vectors.plans.exhaustive import every_case
-from fpsim.vectors.plans.planner import block_size, plan
+from fpsim.vectors.plans.planner import block_size, plan, unloaded_sections
 from fpsim.vectors.sets.record import Columns, Op, Record, natural_k
 from fpsim.vectors.sets.vector_set import (
-    PlannedSection,
     Section,
     VectorPlan,
-    planned_sections,
     section_of,
 )
 from fpsim.vectors.sets.word_layout import Field
@@ -215,8 +211,9 @@ def made_for(
         # Sections that accumulate only could not be told to a design without accumulator.
         told = (p for p in made.parts if (p.make(0)["op"] == Op.DOT).any())
         made = replace(made, parts=tuple(told))
-    if start == "clear" and strategy in ("directed", "mixed"):
-        made = replace(made, parts=(*made.parts, *_grown(made.record)))
+    if strategy in ("directed", "mixed") and (start != "dot" or not addends):
+        more = unloaded_sections(made.record, start, _told_operands(dut, spec, k, group))
+        made = replace(made, parts=(*made.parts, *more))
     source = from_plan(made, addends)
     return begun_with_products(source, dut) if dut.adapter is None else source
 
@@ -228,13 +225,6 @@ def _told_operands(dut: Dut, spec: MacSpec, k: int, group: int) -> dict[str, NDA
     told = Serialiser(dut, spec, k, group).told_codes()
     some = {n: told[n] for n in "ab" if n in told and told[n].size < 1 << getattr(spec, n).bits}
     return {name: codes.astype(np.int64) for name, codes in some.items() if codes.size}
-
-
-def _grown(record: Record) -> list[PlannedSection]:
-    builder = VectorBuilder(record)
-    builder.section("grown-sums")
-    grown_sums(builder)
-    return planned_sections(builder.columns(), builder.sections()) if builder.count else []
 
 
 def with_told_codes(source: VectorSource, told: Mapping[str, NDArray[Any]]) -> VectorSource:

@@ -33,6 +33,7 @@ from fpsim.units.stages import (
     Tree,
     stages_of,
 )
+from fpsim.vectors.mutants.grown_equivalence import products_are_codes, saturates_infinities
 from fpsim.vectors.mutants.mutants import Mutant
 from fpsim.vectors.mutants.reach import Addends, Reach, grows, holds
 from fpsim.vectors.mutants.tree_equivalence import (
@@ -120,7 +121,7 @@ def equivalent(record: Record, mutant: Mutant) -> str | None:
         if leaves <= min(stage.radix, changed.radix) and _only(stage, changed, "radix"):
             return f"one node adds all {leaves}"
     if isinstance(stage, Chain | Tree) and _only(stage, changed, "product"):
-        return _products_are_codes(record, stage)
+        return products_are_codes(record, stage)
     return None
 
 
@@ -156,7 +157,7 @@ def _one_product(record: Record, stage: Stage, changed: Stage) -> str | None:
     if isinstance(changed, Exact):
         return "one product is one rounding either way"
     if isinstance(changed, Tree) and changed.lanes == 1 and changed.addend is Joins.ROOT:
-        return _products_are_codes(record, stage)
+        return products_are_codes(record, stage)
     return None
 
 
@@ -362,11 +363,6 @@ def _is_float(fmt: Format) -> TypeGuard[FloatFormat]:
     return isinstance(fmt, FloatFormat)
 
 
-def _saturates_infinities(overflow: Overflow | None, *formats: Format) -> bool:
-    """Return whether an infinite term may become the largest number, before an add or after it."""
-    return overflow is Overflow.SATURATE and any(f.infinity for f in formats if _is_float(f))
-
-
 def _holds(outer: Format, inner: Format) -> bool:
     """Return whether every value of one format is a value of another, subnormals gradual."""
     if not isinstance(outer, FloatFormat):
@@ -430,7 +426,7 @@ def _chunk_results_are_codes(stage: Chunked, changed: Chunked) -> str | None:
     first, result = stage.outer, stage.inner.result
     if not isinstance(first, Chain) or not _only(first, changed.outer, "product"):
         return None
-    if not _holds(first.result, result) or _saturates_infinities(first.overflow, result):
+    if not _holds(first.result, result) or saturates_infinities(first.overflow, result):
         return None
     return f"every chunk's result is a value of {first.result.name}"
 
@@ -537,22 +533,6 @@ def _block_sums_fit(record: Record, stage: Block, changed: Block) -> str | None:
     if not same or not _exact_blocks(record, stage):
         return None
     return f"every scaled block sum is a value of {stage.into.result.name}"
-
-
-def _products_are_codes(record: Record, stage: Chain | Tree) -> str | None:
-    """Prove that every product is a value of the accumulator's format."""
-    spec, fmt = record.spec, stage.format
-    low = exponents(spec.a)[0] + exponents(spec.b)[0]
-    high = exponents(spec.a)[1] + exponents(spec.b)[1]
-    bits = significand_bits(spec.a) + significand_bits(spec.b)
-    inside = low >= fmt.exponent_min - fmt.mantissa_bits and high <= fmt.exponent_max
-    if record.group or not inside or bits > fmt.mantissa_bits + 1 or not fmt.has_negative_zero:
-        return None
-    if _saturates_infinities(stage.overflow, spec.a, spec.b):
-        return None
-    if fmt.subnormals is not Subnormals.GRADUAL and low < fmt.exponent_min:
-        return None
-    return f"products have {bits} bits between 2^{low} and 2^{high}: {fmt.name} holds them all"
 
 
 def _same_in_any_order(record: Record, mutant: Mutant) -> str | None:

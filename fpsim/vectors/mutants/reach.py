@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fpsim.base.errors import FpsimError
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format, Subnormals
 from fpsim.formats.rounding import Overflow, Rounding
-from fpsim.units.spec import MacSpec, significand_bits
+from fpsim.units.spec import MacSpec
 from fpsim.units.stages import (
     Addend,
     Aligned,
@@ -29,10 +29,10 @@ from fpsim.units.stages import (
     Chain,
     Exact,
     Fixed,
-    Joins,
     Stage,
     Tree,
 )
+from fpsim.vectors.mutants.grown_equivalence import Bounds, flushes, grown_alike
 from fpsim.vectors.mutants.mutants import Mutant
 from fpsim.vectors.plans.exhaustive import every_case
 from fpsim.vectors.sets.code_lists import all_codes
@@ -68,8 +68,8 @@ class Reach:
 
     def equivalent(self, mutant: Mutant) -> str | None:
         """Return a proof that a mutant gives the unit's results for this design, or None."""
-        lemmas = (self._reads_alike, self._no_addend, self._small_sums, self._every_case,
-                  self._grown)  # fmt: skip
+        lemmas = (self._reads_alike, self._no_addend, self._small_sums, self._from_zero,
+                  self._every_case, self._grown)  # fmt: skip
         return next((why for lemma in lemmas if (why := lemma(mutant))), None)
 
     # -- codes and addends -------------------------------------------------------------------------
@@ -187,7 +187,7 @@ class Reach:
             return why if same else None
         if any(getattr(spec, n) != getattr(other, n) for n in ("a", "b", "a_scale", "b_scale")):
             return None
-        alike = other.result == spec.result or _flushes(spec.result, other.result)
+        alike = other.result == spec.result or flushes(spec.result, other.result)
         return why if alike and holds(other.accumulate, self.sums) else None
 
     def _one_block(self, mutant: Mutant) -> bool:
@@ -227,6 +227,15 @@ class Reach:
             if (changed != self.record.dot(columns, columns["c"])).any():
                 return None
         return f"all {count} cases of the design give the same"
+
+    def _from_zero(self, mutant: Mutant) -> str | None:
+        if self.addends is Addends.ANY:
+            return None
+        stage, sums = self.record.spec.accumulate, self.sums
+        into = stage.into if isinstance(stage, Block) else stage
+        high = sums.high + grows(into, self.record.k)
+        once = self.addends is Addends.ZERO
+        return grown_alike(self.record, mutant, Bounds(sums.low, high, self.infinite, once))
 
     # -- sums that grow ----------------------------------------------------------------------------
 
@@ -277,7 +286,7 @@ class Reach:
             return None
         codes = self._codes
         if codes is None:
-            return self._grown_wide(mutant)
+            return None
         why = f"{codes.size} accumulators can be reached; each gives the same with every product"
         if mutant.spec is None:
             result = self.record.spec.result
@@ -295,28 +304,6 @@ class Reach:
         except FpsimError:
             return None
         return why if same else None
-
-    def _grown_wide(self, mutant: Mutant) -> str | None:
-        """Prove for a wide chain that no sum reaches the values where the mistake shows."""
-        spec, stage = self.record.spec, self.record.spec.accumulate
-        nearest = (Rounding.RNE, Rounding.RNA, Rounding.RTZ)
-        if not isinstance(stage, Chain) or not self.finite or stage.rounding not in nearest:
-            return None
-        fmt, low, high = stage.format, self.sums.low, self.sums.high
-        stops = high + fmt.mantissa_bits + 2
-        why = f"products up to 2^{high} no longer move a sum at 2^{stops}"
-        found = _in_range(mutant, spec, low, (stops, why))
-        other = None if mutant.spec is None else mutant.spec.accumulate
-        if found or not isinstance(other, Tree) or self.record.k > 1:
-            return found
-        bits = significand_bits(spec.a) + significand_bits(spec.b)
-        codes = low >= fmt.exponent_min - fmt.mantissa_bits and high <= fmt.exponent_max
-        codes = codes and bits <= fmt.mantissa_bits + 1 and fmt.subnormals is Subnormals.GRADUAL
-        same = ("format", "rounding", "overflow")
-        alike = other.addend is Joins.ROOT and mutant.spec.a == spec.a and mutant.spec.b == spec.b  # type: ignore[union-attr]
-        if codes and alike and all(getattr(other, n) == getattr(stage, n) for n in same):
-            return "a product is a code, and no accumulator is -0: it passes the tree unchanged"
-        return None
 
 
 def _in_range(mutant: Mutant, spec: MacSpec, low: int, most: tuple[int, str]) -> str | None:
@@ -339,19 +326,12 @@ def _in_range(mutant: Mutant, spec: MacSpec, low: int, most: tuple[int, str]) ->
     if type(other) is not type(stage) or replace(mutant.spec, accumulate=stage) != spec:
         return None
     assert isinstance(other, Chain | Exact | Tree)
-    if other.format != fmt and _flushes(fmt, other.format):
+    if other.format != fmt and flushes(fmt, other.format):
         alike = low >= fmt.exponent_min and replace(other, format=fmt) == stage
         return f"sums are multiples of 2^{low}: none is subnormal" if alike else None
     if replace(other, overflow=stage.overflow) == stage and high <= fmt.exponent_max:
         return f"{why}: none overflows"
     return None
-
-
-def _flushes(first: Format, second: Format) -> bool:
-    """Return whether two formats differ only in subnormals."""
-    if not isinstance(first, FloatFormat) or not isinstance(second, FloatFormat):
-        return False
-    return replace(second, subnormals=first.subnormals) == first
 
 
 def _top(fmt: Format, most: float) -> int:

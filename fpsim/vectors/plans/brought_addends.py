@@ -113,7 +113,9 @@ def _summed(record: Record, codes: NDArray[Any], palette: Palette, lay: Any) -> 
     """Return ways in which products are laid one by one, the largest first."""
     vectors = _vectors(record)
     wanted = record.spec.initial.decode(codes)
-    codes, wanted = codes[np.isfinite(wanted)], wanted[np.isfinite(wanted)]
+    codes, wanted = codes[~np.isnan(wanted)], wanted[~np.isnan(wanted)]
+    beyond = 2 * record.spec.initial.max_value  # of infinities
+    wanted = wanted.clip(-beyond, beyond)
     acc = np.zeros(codes.size, dtype=record.spec.initial.dtype)
     counts = np.zeros(codes.size, dtype=np.int64)
     made: dict[str, list[NDArray[Any]]] = {name: [] for name in _fields(record)}
@@ -157,7 +159,7 @@ def _scales(
 
 
 def _bit_by_bit(record: Record, palette: Palette, missing: Numbers) -> dict[str, NDArray[Any]]:
-    """Lay products of ``a`` and powers of two: the leading bits of what is missing, lane by lane."""
+    """Lay products of ``a`` and powers of two: leading bits of what is missing, lane by lane."""
     spec = record.spec
     out = _zeros(record, palette, missing.size)
     if palette.allowed:

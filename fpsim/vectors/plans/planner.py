@@ -14,8 +14,10 @@ from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.base.philox import Philox
 from fpsim.unit import MacUnit
 from fpsim.units.spec import MacSpec
+from fpsim.vectors.corners import unloaded_corners as unloaded
 from fpsim.vectors.corners.builder import VectorBuilder
 from fpsim.vectors.corners.corner_classes import add_corner_classes
+from fpsim.vectors.corners.grown_sums import grown_sums
 from fpsim.vectors.plans.brought_addends import Brought
 from fpsim.vectors.plans.exhaustive import every_case
 from fpsim.vectors.plans.sum_starts import begun
@@ -29,7 +31,7 @@ from fpsim.vectors.sets.vector_set import (
     planned_sections,
 )
 
-__all__ = ["plan"]
+__all__ = ["plan", "unloaded_sections"]
 
 #: Elements per operand in a block of a random section, and least vectors in a block.
 BLOCK_ELEMENTS, LEAST_BLOCK = 1 << 17, 1 << 12
@@ -166,6 +168,33 @@ def _made_here(
             whole = Section(section.name, 0, part["op"].size)
             parts += planned_sections(part, [whole])
     return parts
+
+
+def unloaded_sections(
+    record: Record, start: str, allowed: Mapping[str, NDArray[np.int64]] | None = None
+) -> list[PlannedSection]:
+    """Return more corner classes, for designs that are not given every addend.
+
+    Args:
+        record: the vectors' record.
+        start: as in `plan`; ``dot``: the design does not accumulate, and adds onto 0.
+        allowed: codes that operands may have, as in `plan`.
+
+    Returns:
+        The sections, begun as ``start`` says.
+    """
+    classes = [unloaded.near_sums if start == "dot" else unloaded.near_streams]
+    if start != "load":
+        classes += [unloaded.cancelled_windows, unloaded.cancelled_blocks]
+    if start == "clear":
+        classes += [unloaded.joined_windows, unloaded.flushed_sums, grown_sums]
+
+    def add(builder: VectorBuilder) -> None:
+        for corner in classes:
+            builder.section(corner.__name__.replace("_", "-"))
+            corner(builder)
+
+    return _made_here(record, start, add, allowed)
 
 
 def add_products(builder: VectorBuilder) -> None:
