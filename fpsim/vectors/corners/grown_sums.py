@@ -6,28 +6,34 @@ A design that cannot load its accumulator meets rounding, ties and the ends of i
 
 from __future__ import annotations
 
-from math import frexp
+from math import ceil, frexp
 
 import numpy as np
 
 from fpsim.formats.floating import FixedFormat, Format
 from fpsim.vectors.corners.builder import VectorBuilder
 from fpsim.vectors.corners.chosen_products import one_vector, product_span
+from fpsim.vectors.seeded.philox_draws import Draw
 from fpsim.vectors.sets.palette import Codes
 from fpsim.vectors.sets.record import Op
 
 __all__ = ["grown_sums"]
 
-#: Most products of one sign, and most vectors if they are computed one by one.
-MOST_PRODUCTS, MOST_TURNS = 1 << 17, 1 << 10
+#: Most products of one sign, most positive ones for what shows nowhere else, and most vectors if
+#: they are computed one by one.
+MOST_PRODUCTS, MOST_POSITIVE, MOST_TURNS = 1 << 17, 1 << 19, 1 << 10
+#: Bits that a sum loses when it is rounded, of which each is another mistake: a guard and a sticky.
+LOST_BITS = 3
+#: The stream of mixed products in the words of a seed.
+_MIXED = 5 << 48
 #: Vectors of mixed products in each binade, and beyond the range.
-TAIL, BEYOND = 48, 12
+TAIL, BEYOND = 128, 12
 
 
 def grown_sums(builder: VectorBuilder) -> None:
     """Append one sum of largest products of either sign, with mixed products in every binade in
     which a sum may round, then out of the range and back."""
-    record, palette = builder.record, builder.palette
+    record, palette, draw = builder.record, builder.palette, Draw(3, _MIXED)
     if not record.feeds_back:
         return
     for sign in ("largest", "smallest"):
@@ -40,15 +46,16 @@ def grown_sums(builder: VectorBuilder) -> None:
             builder, *[palette.product("smallest" if sign == "largest" else "largest")] * record.k
         )
         builder.add(op=Op.CLEAR)
-        done = 0
-        for mark in _marks(builder, step):
-            length = min(mark, _most(builder)) - done
-            if length > 0:
-                builder.add(op=np.full(length, int(Op.MAC)), **grow)
-                done += length
-            _tail(builder, TAIL)
-        builder.add(op=np.full(BEYOND, int(Op.MAC)), **grow)
-        _tail(builder, BEYOND)
+        step, total, mark = step * record.k, 0.0, 0.0
+        for mark in _marks(builder, step, sign == "largest"):
+            length = max(0, ceil((mark - total) / step))
+            builder.add(op=np.full(length, int(Op.MAC)), **grow)
+            total += length * step
+            total += _tail(builder, draw, TAIL) * (1 if sign == "largest" else -1)
+        # Rounded tails may have led elsewhere than their sum: by a sixteenth more.
+        length = max(0, ceil((mark * 17 / 16 - total) / step)) + BEYOND
+        builder.add(op=np.full(length, int(Op.MAC)), **grow)
+        _tail(builder, draw, BEYOND)
         builder.add(op=np.full(BEYOND, int(Op.MAC)), **back)
 
 
@@ -56,33 +63,35 @@ def _value(fmt: Format, code: int) -> float:
     return float(fmt.decode(np.array([code]))[0])
 
 
-def _most(builder: VectorBuilder) -> int:
-    """Return the largest number of vectors in a sum."""
-    if builder.record.adds_in_a_row:
-        return max(1, MOST_PRODUCTS // builder.record.k)
-    return MOST_TURNS
-
-
-def _marks(builder: VectorBuilder, step: float) -> list[int]:
-    """Return the numbers of vectors with products of size ``step`` after which a sum enters each
-    binade in which it may round, or leaves the range, ascending."""
-    fmt, step = builder.record.spec.initial, step * builder.record.k
+def _marks(builder: VectorBuilder, step: float, positive: bool) -> list[float]:
+    """Return the sums of vectors of size ``step`` at which mixed products are added, ascending: in
+    each binade in which a sum may round, and at the end of the range."""
+    record, fmt = builder.record, builder.record.spec.initial
     low, _ = product_span(builder)
-    most = _most(builder)
+    most = last = MOST_TURNS
+    if record.adds_in_a_row:
+        most = max(1, MOST_PRODUCTS // record.k)
+        last = max(1, MOST_POSITIVE // record.k) if positive else most
+    marks = set()
     if isinstance(fmt, FixedFormat):
-        ends = [fmt.max_value]
+        marks.add(fmt.max_value)
     else:
         # No product moves a larger sum, so it does not leave its binade.
-        stops = frexp(step / builder.record.k)[1] + fmt.mantissa_bits + 1
-        ends = [2.0**e for e in range(low + fmt.mantissa_bits, min(fmt.exponent_max, stops) + 1)]
-        ends += [float(fmt.max_value)] * (stops > fmt.exponent_max)
-    counts = sorted({int(end / step) for end in ends if end / step <= most})
-    return [count for count in counts if count] or [min(16, most)]
+        stops = frexp(step / record.k)[1] + fmt.mantissa_bits + 1
+        first = low + fmt.mantissa_bits
+        ends = [2.0**e for e in range(first, min(fmt.exponent_max, stops) + 1)]
+        ends = [end for i, end in enumerate(ends) if i <= LOST_BITS or end / step <= most]
+        # Into the binade, so that mixed products do not leave it.
+        marks |= {end + step * min(TAIL, int(end / step) // 8) for end in ends}
+        if stops > fmt.exponent_max:
+            marks.add(fmt.max_value)
+    return sorted(mark for mark in marks if step <= mark <= last * step) or [min(16, most) * step]
 
 
-def _tail(builder: VectorBuilder, count: int) -> None:
-    """Append vectors of mixed products, a different product in each lane."""
-    a, b, _ = builder.palette.products
-    place = (np.arange(count)[:, None] * 7 + np.arange(builder.record.k) * 5) % a.size
+def _tail(builder: VectorBuilder, draw: Draw, count: int) -> float:
+    """Append vectors of mixed products, and return their sum."""
+    a, b, values = builder.palette.products
+    place = draw.codes(np.arange(a.size), count, builder.record.k)
     parts: dict[str, Codes] = {"a": a[place], "b": b[place]}
     builder.add(op=np.full(count, int(Op.MAC)), **parts)
+    return float(values[place].sum())

@@ -38,6 +38,8 @@ __all__ = [
 
 #: Binades around 1 of operands, vectors in each, and vectors of a sum that accumulates.
 SPANS, NEAR, TURNS = (1, 6, 12), 64, 8
+#: Vectors of the class `full_sums` of either sign.
+FULL = 256
 #: The stream of `near_sums` in the words of a seed.
 _NEAR = 5 << 48
 Term = tuple[int, int]
@@ -47,6 +49,18 @@ def near_sums(builder: VectorBuilder) -> None:
     """Operands of any significand around 1 in all lanes: sums are rounded, and some are ties."""
     for parts in _near_one(builder):
         builder.add(**parts)
+
+
+def full_sums(builder: VectorBuilder) -> None:
+    """Largest products of one sign in most lanes and any in the others: sums in the highest binades
+    that lose the least bits of a product."""
+    k, draw = builder.record.k, Draw(2, _NEAR)
+    a, b, values = builder.palette.products
+    for largest in (values.argmax(), values.argmin()):
+        pick = draw.codes(np.arange(a.size), FULL, k)
+        full = draw.codes(np.arange(4), FULL, k) > 0
+        pick = np.where(full, largest, pick)
+        builder.add(a=a[pick], b=b[pick])
 
 
 def near_streams(builder: VectorBuilder) -> None:

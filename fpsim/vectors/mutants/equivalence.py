@@ -53,7 +53,13 @@ def equivalent(record: Record, mutant: Mutant) -> str | None:
     """Return a proof that a mutant is equivalent to the unit, or None."""
     spec, other = record.spec, mutant.spec
     if other is None:
-        lemmas = (_same_in_any_order, _never_rounds, _no_negative_zero, _never_cancels_infinity)
+        lemmas = (
+            _same_in_any_order,
+            _never_rounds,
+            _ties_away,
+            _no_negative_zero,
+            _never_cancels_infinity,
+        )
         return next((why for lemma in lemmas if (why := lemma(record, mutant))), None)
     if other.accumulate == spec.accumulate:
         return _read_alike(spec, other)
@@ -303,6 +309,18 @@ def _never_rounds(record: Record, mutant: Mutant) -> str | None:
     if stage.convert is not None:
         return None
     return f"products are multiples of the grid 2^{stage.lsb}: none rounds"
+
+
+def _ties_away(record: Record, mutant: Mutant) -> str | None:
+    """Prove that what is beyond half a unit does not matter where ties go away from zero."""
+    if mutant.name not in ("rounding: sticky dropped", "rounding: sticky is one bit",
+                           "rounding: ties up"):  # fmt: skip
+        return None
+    for stage in stages_of(record.spec.accumulate):
+        names = ("rounding", "align", "late_rounding", "join_rounding", "convert_rounding")
+        if Rounding.RNE in [getattr(stage, name, None) for name in names]:
+            return None
+    return "to nearest, ties away from zero: half a unit or more is rounded up"
 
 
 def _no_negative_zero(record: Record, mutant: Mutant) -> str | None:

@@ -10,6 +10,7 @@ up to 2^n that are rounded to nearest or toward zero no longer move a sum at 2^(
 from __future__ import annotations
 
 from dataclasses import replace
+from math import frexp
 from typing import Any, NamedTuple
 
 from fpsim.formats.floating import FloatFormat, Format, Subnormals
@@ -20,6 +21,7 @@ from fpsim.units.stages import (
     Aligned,
     Block,
     Chain,
+    Chunked,
     Exact,
     Joins,
     ProductRounding,
@@ -32,18 +34,27 @@ from fpsim.vectors.sets.record import Record
 __all__ = ["Bounds", "flushes", "grown_alike", "products_are_codes", "saturates_infinities"]
 
 NEAREST = (Rounding.RNE, Rounding.RNA)
+#: Bits that may be lost in a rounding without a difference to some mistakes.
+LOSES = {
+    "rounding: sticky dropped": 1,
+    "rounding: sticky is one bit": 2,
+    "rounding: rounded twice": 2,
+}
 
 
 class Bounds(NamedTuple):
     """Sums of a vector's products: multiples of 2^low up to 2^high.
 
-    ``infinite``: a product can be infinite; ``once``: the addend is always +0.
+    ``most``: the largest product; ``infinite``: a product can be infinite; ``once``: the addend is
+    always +0; ``loaded``: it is any code, and only terms that are +0 are left out.
     """
 
     low: int
     high: int
+    most: float
     infinite: bool
     once: bool
+    loaded: bool = False
 
 
 def grown_alike(record: Record, mutant: Mutant, bounds: Bounds) -> str | None:
@@ -59,29 +70,41 @@ def grown_alike(record: Record, mutant: Mutant, bounds: Bounds) -> str | None:
     """
     spec, other = record.spec, mutant.spec
     stage, changed = spec.accumulate, spec.accumulate if other is None else other.accumulate
+    if bounds.loaded and not isinstance(stage, Chain | Exact | Tree):
+        return None
     if other is not None and replace(other, accumulate=stage) != spec:
         return None
     if isinstance(stage, Block) and isinstance(changed, Block):
         if stage.convert is not None or replace(changed, into=stage.into) != stage:
             return None
         stage, changed = stage.into, changed.into
-    if isinstance(stage, Aligned):
+    chunked = isinstance(stage, Chunked)
+    while isinstance(stage, Chunked) and isinstance(changed, Chunked):
+        if replace(changed, outer=stage.outer) != stage:
+            return None
+        low, high = exponents(stage.inner.result)
+        bounds = bounds._replace(low=max(low, bounds.low), high=min(high, bounds.high))
+        stage, changed = stage.outer, changed.outer
+    if isinstance(stage, Aligned) and not chunked:
         return _windows_agree(record, mutant, (stage, changed), bounds)
-    if not isinstance(stage, Chain | Exact | Tree) or stage.rounding is Rounding.RDN:
+    if not isinstance(stage, Chain | Exact | Tree):
         return None
-    if not _never_negative_zero(record, stage, bounds):
+    if isinstance(changed, Chain | Exact | Tree) and changed.format != stage.format:
+        return None if bounds.loaded else _none_subnormal(stage, changed, bounds.low)
+    down = stage.rounding is Rounding.RDN  # then adding +0 changes no zero
+    if not down and not _never_negative_zero(record, stage, bounds):
         return None
     if mutant.name in ("-0 lost", "-0 lost in the addend"):
-        return "only exact zeros are zero, and a sum from +0 on is never -0"
+        return None if down else "only exact zeros are zero, and a sum from +0 on is never -0"
+    if mutant.name in LOSES and bounds.once:
+        lost = bounds.high - 1 - stage.format.mantissa_bits - bounds.low
+        found = f"at most {max(lost, 0)} bits are rounded away"
+        return found if lost <= LOSES[mutant.name] and not chunked else None
     turned = mutant.name == "order reversed" and not record.group
-    if other is None and not turned:
+    if not isinstance(changed, Chain | Exact | Tree) or (other is None and not turned):
         return None
-    if not isinstance(changed, Chain | Exact | Tree):
-        return None
-    if changed.format != stage.format:
-        return _none_subnormal(stage, changed, bounds.low)
-    why = _none_overflows(stage, changed, bounds) if other is not None else None
-    return why or _same_shape(record, stage, changed, bounds.once, turned)
+    why = None if turned or bounds.loaded else _none_overflows(stage, changed, bounds)
+    return why if chunked else why or _same_shape(record, stage, changed, bounds, turned)
 
 
 # -- floats --------------------------------------------------------------------------------------
@@ -101,9 +124,13 @@ def _never_negative_zero(record: Record, stage: Chain | Exact | Tree, bounds: Bo
         terms = record.spec.block_terms(record.k) if record.spec.block else record.k
         if stage.products is None or terms <= stage.products:
             return True  # +0 and a code
+    codes = isinstance(stage, Tree) and stage.addend is Joins.ROOT
+    codes = codes and fmt.subnormals is Subnormals.GRADUAL  # what joins the accumulator is a code
     rounded = getattr(stage, "product", None) is ProductRounding.ROUNDED
     # Numbers of a format are multiples of its least subnormal, and so are their sums.
-    return _holds_bit(fmt, bounds.low) or (rounded and fmt.subnormals is Subnormals.GRADUAL)
+    return (
+        codes or _holds_bit(fmt, bounds.low) or (rounded and fmt.subnormals is Subnormals.GRADUAL)
+    )
 
 
 def flushes(first: Format, second: Format) -> bool:
@@ -231,68 +258,86 @@ def _without_addend(stage: Aligned, changed: Aligned) -> str | None:
 
 
 def _same_shape(
-    record: Record, stage: Stage, changed: Stage, once: bool, turned: bool
+    record: Record, stage: Any, changed: Any, bounds: Bounds, turned: bool
 ) -> str | None:
-    """Prove that nodes that round add the same terms, zeros and nodes of one term apart."""
+    """Prove that nodes that round add the same terms, zeros and exact sums of products apart."""
     if record.roundings:
         return None
     for name in ("format", "rounding", "overflow"):
         if getattr(stage, name) != getattr(changed, name):
             return None
-    assert isinstance(stage, Chain | Exact | Tree)
-    codes = products_are_codes(record, stage) is not None
     terms = record.spec.block_terms(record.k) if record.spec.block else record.k
+    exact = _exact_terms(record, stage, bounds)
     order = range(terms)
-    first = _sum(stage, order, once, codes)
-    second = _sum(changed, order[::-1] if turned else order, once, codes)
+    first = _sum(stage, order, bounds.once, exact)
+    second = _sum(changed, order[::-1] if turned else order, bounds.once, exact)
     return "each node that rounds adds the same terms" if first == second else None
 
 
-Shape = Any  #: None for zero; ("c",), ("p", i) of a product, ("round", shapes) of a node
+def _exact_terms(record: Record, stage: Chain | Exact | Tree, bounds: Bounds) -> int:
+    """Return how many products always have an exact sum; 0 if not even each is a code."""
+    if products_are_codes(record, stage) is None:
+        return 0
+    count = 1
+    while count < record.k:
+        high = frexp((count + 1) * bounds.most)[1]
+        if high > stage.format.exponent_max or high - bounds.low > stage.format.mantissa_bits + 1:
+            break
+        count += 1
+    return count
 
 
-def _node(*children: Shape, codes: bool) -> Shape:
-    there = [child for child in children if child is not None]
-    if not there:
-        return None
-    if len(there) == 1 and (codes or there[0][0] != "p"):
-        return there[0]
-    return ("round", tuple(sorted(there, key=repr)))
+#: None for zero; ("sum", products) that is exact; ("c",); ("round", products, shapes) of a node.
+Shape = Any
 
 
-def _sum(stage: Stage, order: Any, once: bool, codes: bool) -> Shape:
+def _node(*children: Shape, exact: int) -> Shape:
+    leaves: list[int] = []
+    nodes: list[Shape] = []
+    for child in children:
+        if child is not None and child[0] == "sum":
+            leaves += child[1]
+        elif child is not None:
+            nodes.append(child)
+    if not nodes and len(leaves) <= exact:
+        return ("sum", tuple(sorted(leaves))) if leaves else None
+    if not leaves and len(nodes) < 2:
+        return nodes[0] if nodes else None
+    return ("round", tuple(sorted(leaves)), tuple(sorted(nodes, key=repr)))
+
+
+def _sum(stage: Any, order: Any, once: bool, exact: int) -> Shape:
     acc: Shape = None if once else ("c",)
-    leaves: list[Shape] = [("p", i) for i in order]
+    leaves: list[Shape] = [("sum", (i,)) for i in order]
     if getattr(stage, "product", None) is ProductRounding.ROUNDED:
-        leaves = [_node(leaf, codes=codes) for leaf in leaves]
+        leaves = [_node(leaf, exact=exact) for leaf in leaves]
     if isinstance(stage, Exact):
-        return _node(acc, *leaves, codes=codes)
+        return _node(acc, *leaves, exact=exact)
     if isinstance(stage, Chain):
         for leaf in leaves:
-            acc = _node(acc, leaf, codes=codes)
+            acc = _node(acc, leaf, exact=exact)
         return acc
-    assert isinstance(stage, Tree)
     size = stage.products or len(leaves)
     for start in range(0, len(leaves), size):
-        acc = _step(stage, leaves[start : start + size], size, acc, codes)
+        acc = _step(stage, leaves[start : start + size], size, acc, exact)
     return acc
 
 
-def _step(stage: Tree, leaves: list[Shape], size: int, acc: Shape, codes: bool) -> Shape:
+def _step(stage: Tree, leaves: list[Shape], size: int, acc: Shape, exact: int) -> Shape:
     leaves = leaves + [None] * (size - len(leaves))
     nodes = [acc, *leaves] if stage.addend is Joins.LEAF else leaves
     if stage.lanes > 1:
         nodes = [None] * stage.lanes
         nodes[0] = acc if stage.addend is Joins.LEAF else None
         for i, leaf in enumerate(leaves):
-            nodes[i % stage.lanes] = _node(nodes[i % stage.lanes], leaf, codes=codes)
+            nodes[i % stage.lanes] = _node(nodes[i % stage.lanes], leaf, exact=exact)
     first = True
     while first or len(nodes) > 1:
         groups = [nodes[i : i + stage.radix] for i in range(0, len(nodes), stage.radix)]
         if len(groups) == 1 and stage.addend is Joins.FUSED:
             groups[0] = [*groups[0], acc]
-        first, nodes = False, [_node(*group, codes=codes) for group in groups]
-    return _node(acc, nodes[0], codes=codes) if stage.addend is Joins.ROOT else nodes[0]
+        first, nodes = False, [_node(*group, exact=exact) for group in groups]
+    return _node(acc, nodes[0], exact=exact) if stage.addend is Joins.ROOT else nodes[0]
 
 
 def products_are_codes(record: Record, stage: Chain | Exact | Tree) -> str | None:

@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from fractions import Fraction
 from functools import cached_property
+from itertools import product
 from math import ceil, frexp, log2
 from typing import Any, NamedTuple
 
@@ -21,23 +23,25 @@ from numpy.typing import NDArray
 from fpsim.base.errors import FpsimError
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format, Subnormals
 from fpsim.formats.rounding import Overflow, Rounding
-from fpsim.units.spec import MacSpec
+from fpsim.oracle.numbers import round_up
 from fpsim.units.stages import (
     Addend,
     Aligned,
     Block,
     Chain,
+    Chunked,
     Exact,
     Fixed,
     Stage,
     Tree,
+    stages_of,
 )
-from fpsim.vectors.mutants.grown_equivalence import Bounds, flushes, grown_alike
-from fpsim.vectors.mutants.mutants import Mutant
+from fpsim.vectors.mutants.grown_equivalence import Bounds, flushes, grown_alike, products_are_codes
+from fpsim.vectors.mutants.mutants import FRACTIONS, Mutant, rounded_after
 from fpsim.vectors.plans.exhaustive import every_case
 from fpsim.vectors.sets.code_lists import all_codes
 from fpsim.vectors.sets.palette import Palette
-from fpsim.vectors.sets.record import Columns, Record
+from fpsim.vectors.sets.record import Columns, Record, takes_nan
 
 __all__ = ["Addends", "Reach", "grows", "holds"]
 
@@ -69,7 +73,7 @@ class Reach:
     def equivalent(self, mutant: Mutant) -> str | None:
         """Return a proof that a mutant gives the unit's results for this design, or None."""
         lemmas = (self._reads_alike, self._no_addend, self._small_sums, self._from_zero,
-                  self._every_case, self._grown)  # fmt: skip
+                  self._every_case, self._fractions, self._grown)  # fmt: skip
         return next((why for lemma in lemmas if (why := lemma(mutant))), None)
 
     # -- codes and addends -------------------------------------------------------------------------
@@ -112,7 +116,9 @@ class Reach:
     def finite(self) -> bool:
         """Whether all operands and scales that the design takes are finite numbers."""
         names = ("a", "b", *(("a_scale", "b_scale") if self.record.group else ()))
-        return all(bool(np.isfinite(self._told(name)).all()) for name in names[:2]) and all(
+        refused = not takes_nan(self.record.spec)
+        numbers = [self._told(name) for name in names[:2]]
+        return all(bool((np.isfinite(x) | (refused & np.isnan(x))).all()) for x in numbers) and all(
             not np.isinf(self._told(name)).any() for name in names[2:]
         )
 
@@ -170,25 +176,68 @@ class Reach:
             return None
         if self.record.group and spec.block is not None and not self._one_block(mutant):
             return None
-        low, high = self.sums.low, self.sums.high + grows(spec.accumulate, self.record.k)
-        bound = f"sums of {self.record.k} products are at most 2^{high}"
-        found = _in_range(mutant, spec, low, (high, bound))
-        if not self.finite:  # infinities and NaN give no zero and no subnormal number
-            saturates = other is not None and _overflow(other) != _overflow(spec)
-            return None if self.infinite and saturates else found
-        if found or not holds(spec.accumulate, self.sums):
-            return found
+        if self._differs_in_overflow(mutant) and not self.infinite and not self._overflows:
+            return f"the {self.record.k} largest products do not overflow, and none are larger"
+        if self.infinite or not _exact(spec.accumulate, self.sums):
+            return None
+        low, high = self.sums.low, self.sums.high
         why = f"sums of {self.record.k} products are multiples of 2^{low} up to 2^{high}: exact"
         if other is None:
             same = mutant.name.startswith("rounding: ") or mutant.name in (
                 "order reversed",
                 "-0 lost",
             )
-            return why if same else None
+            lost = mutant.name == "-0 lost" and _rounds_down(spec.accumulate)
+            return why if same and not lost else None
         if any(getattr(spec, n) != getattr(other, n) for n in ("a", "b", "a_scale", "b_scale")):
             return None
         alike = other.result == spec.result or flushes(spec.result, other.result)
-        return why if alike and holds(other.accumulate, self.sums) else None
+        alike = alike and _rounds_down(other.accumulate) is _rounds_down(spec.accumulate)
+        nan = self.finite or _nan_code(other.accumulate) == _nan_code(spec.accumulate)
+        return why if alike and nan and _exact(other.accumulate, self.sums) else None
+
+    def _differs_in_overflow(self, mutant: Mutant) -> bool:
+        stage, other = self.record.spec.accumulate, mutant.spec
+        if not isinstance(stage, Chain | Exact | Tree) or other is None:
+            return False
+        changed = other.accumulate
+        if type(changed) is not type(stage) or replace(other, accumulate=stage) != self.record.spec:
+            return False
+        return replace(changed, overflow=stage.overflow) == stage
+
+    @cached_property
+    def _overflows(self) -> bool:
+        """Whether a sum onto +0 can leave the range of its format.
+
+        Adding and rounding keep their order, so if any sum does, that of the largest products does,
+        or that of the most negative ones.
+        """
+        spec, record = self.record.spec, self.record
+        stage = spec.accumulate
+        if not isinstance(stage, Chain | Exact | Tree) or record.roundings:
+            return True
+        fmt = stage.format
+        if fmt.nan_code is None:
+            return True
+        over = Overflow.INF if fmt.infinity else Overflow.NAN
+        changed = replace(spec, accumulate=replace(stage, overflow=over))
+        names = ("a", "b", *(("a_scale", "b_scale") if record.group else ()))
+        ends = [self._ends(name) for name in names]
+        rows = list(product(*ends))
+        columns = {}
+        for name, codes in zip(names, np.array(rows).T, strict=True):
+            part = np.repeat(codes[:, None], record.lanes_of(name), axis=1)
+            columns[name] = part.astype(record.format_of(name).dtype)
+        c = np.zeros(len(rows), dtype=spec.initial.dtype)
+        sums = Record(changed, record.k, record.group).dot(columns, c)
+        return not bool(np.isfinite(fmt.decode(sums)).all())
+
+    def _ends(self, name: str) -> list[int]:
+        """Return the told codes of the least and the largest number of an operand or scale."""
+        codes = self._told_codes(name).astype(np.int64)
+        values = self._told(name)
+        codes, values = codes[np.isfinite(values)], values[np.isfinite(values)]
+        return [int(codes[values.argmin()]), int(codes[values.argmax()])]
 
     def _one_block(self, mutant: Mutant) -> bool:
         """Return whether a vector is one block, and a mutant changes only how its sum is added.
@@ -229,13 +278,14 @@ class Reach:
         return f"all {count} cases of the design give the same"
 
     def _from_zero(self, mutant: Mutant) -> str | None:
-        if self.addends is Addends.ANY:
-            return None
         stage, sums = self.record.spec.accumulate, self.sums
-        into = stage.into if isinstance(stage, Block) else stage
-        high = sums.high + grows(into, self.record.k)
+        if self.addends is Addends.ANY and not _rounds_down(stage):
+            return None
+        high = sums.high + sum(grows(each, self.record.k) for each in stages_of(stage))
         once = self.addends is Addends.ZERO
-        return grown_alike(self.record, mutant, Bounds(sums.low, high, self.infinite, once))
+        most, loaded = sums.most / sums.products, self.addends is Addends.ANY
+        bounds = Bounds(sums.low, high, most, self.infinite, once, loaded)
+        return grown_alike(self.record, mutant, bounds)
 
     # -- sums that grow ----------------------------------------------------------------------------
 
@@ -252,15 +302,17 @@ class Reach:
 
     @cached_property
     def _codes(self) -> NDArray[Any] | None:
-        """Accumulator codes that adding products to +0 reaches; None: not counted."""
-        spec = self.record.spec
+        """Accumulator codes that products meet, one by one from +0 on; None: not counted."""
+        spec, once = self.record.spec, self.addends is Addends.ZERO
         few = all(self._told_codes(n).size <= 1 << 8 for n in "ab")
         if spec.result.bits > COUNTED_BITS or not few or not self.finite:
             return None
         known = np.zeros(1 << spec.result.bits, dtype=bool)
         known[0] = True
         edge = np.zeros(1, dtype=np.int64)
-        while edge.size:
+        adds = 1
+        while edge.size and not (once and adds == self.record.k):
+            adds += 1
             found = np.unique(self._step(self._single.dot, edge))
             edge = found[~known[found]].astype(np.int64)
             known[edge] = True
@@ -276,6 +328,32 @@ class Reach:
             columns = {n: np.tile(codes, (part.size, 1)) for n, codes in products.items()}
             out.append(run(columns, c))
         return np.concatenate(out)
+
+    def _fractions(self, mutant: Mutant) -> str | None:
+        """Prove a wrong rounding decision right for all parts of a unit that are ever rounded."""
+        stage, record = self.record.spec.accumulate, self.record
+        edit = FRACTIONS.get(mutant.name.removeprefix("rounding: "))
+        single = isinstance(stage, Chain) and not record.roundings and not record.group
+        if edit is None or not single or self.addends is Addends.ANY or mutant.spec is not None:
+            return None
+        assert isinstance(stage, Chain)
+        codes = None if products_are_codes(record, stage) is None else self._codes
+        if codes is None:
+            return None
+        seen = _rounded_parts(stage.format, codes, self._product_values)
+        if seen is None:
+            return None
+        for part, odd, negative in seen:
+            case = (Fraction(part), odd, negative, stage.rounding)
+            if rounded_after(edit, *case, 0, 0) != round_up(*case, 0, 0):
+                return None
+        return f"{len(seen)} parts of a unit in the last place are rounded, all as they should be"
+
+    @cached_property
+    def _product_values(self) -> NDArray[np.float64]:
+        spec = self.record.spec
+        a, b = (getattr(spec, n).decode(self._products[n][:, 0]) for n in "ab")
+        return np.asarray(a * b)
 
     def _grown(self, mutant: Mutant) -> str | None:
         stage = self.record.spec.accumulate
@@ -306,32 +384,33 @@ class Reach:
         return why if same else None
 
 
-def _in_range(mutant: Mutant, spec: MacSpec, low: int, most: tuple[int, str]) -> str | None:
-    """Prove that a mistake at an end of the range does not show in sums that start from +0.
+def _rounded_parts(
+    fmt: FloatFormat, codes: NDArray[Any], products: NDArray[np.float64]
+) -> set[tuple[float, bool, bool]] | None:
+    """Return what is rounded when products are added to accumulators.
 
-    ``low``: sums and rounded sums are multiples of 2^low; ``most``: exponent of a bound on sums,
-    and the reason for the bound.
+    Args:
+        fmt: the accumulator's format.
+        codes: accumulators.
+        products: the products, each of which is added to each accumulator.
+
+    Returns:
+        The part of a unit in the last place that is cut or rounded up, whether the number below it
+        is odd, and the sign; None where float64 does not hold every sum.
     """
-    stage = spec.accumulate
-    if not isinstance(stage, Chain | Exact | Tree) or stage.rounding is Rounding.RDN:
-        return None
-    fmt, (high, why) = stage.format, most
-    gradual = fmt.subnormals is Subnormals.GRADUAL
-    if mutant.spec is None:
-        lost = mutant.name in ("-0 lost", "-0 lost in the addend")
-        exact_zero = gradual and low >= fmt.exponent_min - fmt.mantissa_bits
-        only = f"sums are multiples of 2^{low}: only exact zeros are zero, +0"
-        return only if lost and exact_zero else None
-    other = mutant.spec.accumulate
-    if type(other) is not type(stage) or replace(mutant.spec, accumulate=stage) != spec:
-        return None
-    assert isinstance(other, Chain | Exact | Tree)
-    if other.format != fmt and flushes(fmt, other.format):
-        alike = low >= fmt.exponent_min and replace(other, format=fmt) == stage
-        return f"sums are multiples of 2^{low}: none is subnormal" if alike else None
-    if replace(other, overflow=stage.overflow) == stage and high <= fmt.exponent_max:
-        return f"{why}: none overflows"
-    return None
+    seen: set[tuple[float, bool, bool]] = set()
+    values = fmt.decode(codes.astype(fmt.dtype))
+    values = values[np.isfinite(values)]
+    for part in np.array_split(values, -(-values.size * products.size // (1 << 20))):
+        acc, p = part[:, None], products[None, :]
+        total = acc + p
+        if ((total - acc != p) | (total - p != acc)).any():
+            return None
+        powers = np.maximum(np.frexp(total)[1] - 1, fmt.exponent_min) - fmt.mantissa_bits
+        units, below = np.modf(np.ldexp(np.abs(total), -powers))[::-1]
+        facts = np.stack([below, units % 2, total < 0], axis=-1).reshape(-1, 3)
+        seen |= {(x, bool(y), bool(z)) for x, y, z in np.unique(facts, axis=0).tolist()}
+    return seen
 
 
 def _top(fmt: Format, most: float) -> int:
@@ -378,17 +457,25 @@ class ExactSums(NamedTuple):
         return self.low >= least and fits
 
 
-def _nan_code(stage: Block) -> int | None:
-    """Return the code of NaN that a block's results can be."""
-    into = stage.into
+def _rounds_down(stage: Stage) -> bool:
+    """Return whether a zero sum is -0 unless every term of it is +0, in whatever order."""
+    return isinstance(stage, Chain | Exact | Tree) and stage.rounding is Rounding.RDN
+
+
+def _exact(stage: Stage, sums: ExactSums) -> bool:
+    """Return whether a stage computes sums without error; rounding down, but for a zero's sign."""
+    if isinstance(stage, Chain | Exact | Tree) and _rounds_down(stage):
+        stage = replace(stage, rounding=Rounding.RTZ)
+    return holds(stage, sums)
+
+
+def _nan_code(stage: Stage) -> int | None:
+    """Return the code of NaN that a stage's results can be."""
+    into = stage.into if isinstance(stage, Block) else stage
     if isinstance(into, Aligned):
         return into.nan
     fmt = into.result
     return fmt.nan_code if isinstance(fmt, FloatFormat) else None
-
-
-def _overflow(spec: MacSpec) -> Overflow | None:
-    return getattr(spec.accumulate, "overflow", None)
 
 
 def grows(stage: Stage, products: int) -> int:
@@ -416,6 +503,8 @@ def holds(stage: Stage, sums: ExactSums) -> bool:
     if isinstance(stage, Block):
         kept = stage.convert is None or sums.fit(stage.convert)
         return kept and holds(stage.into, sums)
+    if isinstance(stage, Chunked):  # a chunk's zero joins another zero, which is +0
+        return _exact(stage.inner, sums) and holds(stage.outer, sums)
     if isinstance(stage, Aligned):
         floor, depth = stage.exponent_floor, sums.depth_in(stage)
         deep = depth <= stage.fraction_bits and (

@@ -4,7 +4,8 @@
 Vectors come block by block. A mutant is dropped with the first batch that kills it, so nearly all
 are gone after the operand pairs and corner classes with which a set begins; what is left alone
 meets the rest. Mutants of the rounding decision run through the exact model, so they are shown only
-vectors in which something is rounded at all.
+vectors in which something is rounded at all: those first in which a part that rounds up, or a tie,
+decides the result.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ __all__ = ["rounding_rows", "survivors"]
 
 #: Vectors of a batch, and of one through the exact model.
 BATCH, SLOW_BATCH = 1 << 10, 1 << 6
-#: Vectors that a mutant of the rounding decision is shown.
+#: Vectors of either kind that a mutant of the rounding decision is shown.
 MOST_SLOW = 1 << 12
+_NEAREST = frozenset({Rounding.RNE, Rounding.RNA})
 
 Codes = NDArray[Any]
 
@@ -50,21 +52,26 @@ def survivors(
 
     Returns:
         Mutants with the unit's result for every vector, in their order. A mutant of the
-        rounding decision is one, too, if 4096 vectors that round do not kill it.
+        rounding decision is one, too, if 4096 vectors in which it is likely to show, and 4096
+        others that round, do not kill it.
     """
     alive = list(mutants)
-    shown = 0
+    left = [MOST_SLOW, MOST_SLOW]
     for columns, before in blocks:
         for start in range(0, before.size, BATCH):
             rows = slice(start, start + BATCH)
             part = {name: column[rows] for name, column in columns.items()}
             alive = [m for m in alive if m.slow or not _differs(m, part, before[rows], canonical)]
             slow = [m for m in alive if m.slow]
-            if slow and shown < MOST_SLOW:
-                picked = _distinct(part, before[rows], rounding_rows(record, part, before[rows]))
-                shown += picked.size
-                killed = _killed_slow(slow, part, before[rows], picked, canonical)
-                alive = [m for m in alive if m.name not in killed]
+            if slow and any(left):
+                rounds = rounding_rows(record, part, before[rows])
+                likely = rounds & _decided_rows(record, part, before[rows])
+                for kind, wanted in enumerate((likely, rounds & ~likely)):
+                    picked = _distinct(part, before[rows], wanted)[: left[kind]]
+                    left[kind] -= picked.size
+                    killed = _killed_slow(slow, part, before[rows], picked, canonical)
+                    alive = [m for m in alive if m.name not in killed]
+                    slow = [m for m in slow if m.name not in killed]
             if not alive:
                 return []
     return alive
@@ -133,13 +140,30 @@ def rounding_rows(record: Record, part: Columns, before: Codes) -> NDArray[np.bo
     return np.asarray(found[0] != found[1])
 
 
-def _rounded(spec: MacSpec, mode: Rounding) -> MacSpec:
-    """Return a unit that rounds everything in one direction."""
+def _decided_rows(record: Record, part: Columns, before: Codes) -> NDArray[np.bool_]:
+    """Return which vectors end elsewhere where rounding to nearest cuts, or ties go away from zero.
+
+    All true where such a result has no code.
+    """
+    found = np.zeros(before.size, dtype=bool)
+    for mode in (Rounding.RTZ, Rounding.RNA):
+        spec = _rounded(record.spec, mode, _NEAREST)
+        try:
+            found |= Record(spec, record.k, record.group).dot(part, before) != part["acc"]
+        except FpsimError:
+            return np.ones(before.size, dtype=bool)
+    return found
+
+
+def _rounded(
+    spec: MacSpec, mode: Rounding, turns: frozenset[Rounding] = frozenset(Rounding)
+) -> MacSpec:
+    """Return a unit that rounds in one direction where it rounds by one of some modes."""
 
     def turned(stage: Any) -> Any:
         for field in fields(stage):
             value = getattr(stage, field.name)
-            if isinstance(value, Rounding):
+            if isinstance(value, Rounding) and value in turns:
                 changes: dict[str, Any] = {field.name: mode}
                 if value is Rounding.SR:
                     changes["random_bits"] = 0

@@ -21,7 +21,7 @@ from fpsim.vectors.sets.record import Columns, Op, Record
 
 __all__ = ["Brought"]
 
-#: Products that bring an accumulator to a code, and vectors of more than one.
+#: Products of a vector that bring an accumulator nearer to a code, and such vectors.
 MOST_PRODUCTS, MOST_VECTORS = 16, 8
 Numbers = NDArray[np.float64]
 
@@ -97,21 +97,15 @@ def _met(record: Record, columns: Columns, wanted: NDArray[Any]) -> Brought:
     acc = record.dot(columns, columns["c"])
     codes, first = np.unique(acc, return_index=True)
     met = np.isin(codes, wanted)
-    vectors = _vectors(record)
     parts = {}
     for name in _fields(record):
         part = columns[name][first[met]]
-        parts[name] = np.repeat(part[:, None], vectors, axis=1)
+        parts[name] = np.repeat(part[:, None], MOST_VECTORS, axis=1)
     return Brought(codes[met], np.ones(int(met.sum()), dtype=np.int64), parts)
-
-
-def _vectors(record: Record) -> int:
-    return max(MOST_VECTORS, MOST_PRODUCTS // record.k)
 
 
 def _summed(record: Record, codes: NDArray[Any], palette: Palette, lay: Any) -> Brought:
     """Return ways in which products are laid one by one, the largest first."""
-    vectors = _vectors(record)
     wanted = record.spec.initial.decode(codes)
     codes, wanted = codes[~np.isnan(wanted)], wanted[~np.isnan(wanted)]
     beyond = 2 * record.spec.initial.max_value  # of infinities
@@ -119,7 +113,7 @@ def _summed(record: Record, codes: NDArray[Any], palette: Palette, lay: Any) -> 
     acc = np.zeros(codes.size, dtype=record.spec.initial.dtype)
     counts = np.zeros(codes.size, dtype=np.int64)
     made: dict[str, list[NDArray[Any]]] = {name: [] for name in _fields(record)}
-    for _ in range(vectors):
+    for _ in range(MOST_VECTORS):
         reached = record.spec.initial.decode(acc)
         missing = np.where(np.isfinite(reached), wanted - np.nan_to_num(reached), 0.0)
         part, scale = _scales(record, palette, missing)

@@ -185,7 +185,7 @@ def unloaded_sections(
     """
     classes = [unloaded.near_sums if start == "dot" else unloaded.near_streams]
     if start != "load":
-        classes += [unloaded.cancelled_windows, unloaded.cancelled_blocks]
+        classes += [unloaded.full_sums, unloaded.cancelled_windows, unloaded.cancelled_blocks]
     if start == "clear":
         classes += [unloaded.joined_windows, unloaded.flushed_sums, grown_sums]
 
