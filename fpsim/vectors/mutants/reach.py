@@ -371,6 +371,8 @@ class Reach:
             if mutant.name in ("-0 lost", "-0 lost in the addend"):
                 return why if result.sign_bit not in codes else None  # type: ignore[union-attr]
             return None
+        if replace(mutant.spec, accumulate=stage) != self.record.spec:
+            return None  # equal products of other factors are read in another way
         other = mutant.spec.accumulate
         adds = type(other) is type(stage) and getattr(other, "convert", None) is None
         adds = adds and not getattr(other, "sums_first", False)
