@@ -52,6 +52,11 @@ DESIGNS: dict[str, tuple[str, dict[str, Any]]] = {
         .replace("{ clr", "{ _clr"),
         {},
     ),
+    "generated_names": (
+        MAC.replace('"a"', '"in.payload.a"').replace('"b"', '"in__b"')
+        .replace('"y"', '"out.y"').replace("{ clr", '{ "in.clr"'),
+        {},
+    ),
     "falling_edges": (
         '[reset]\nport = "rst"\nactive = "high"\nalso = ["!rst_n"]\n'
         + MAC.replace('port = "clk"', 'port = "clk_a"\nedge = "falling"\nalso = ["clk_b"]')
@@ -137,7 +142,9 @@ def check(report: Report, name: str) -> None:
     assert said in report.result.error and said in str(report)
 
 
-@pytest.mark.parametrize("name", ["wide_parameters", "falling_edges", "tied_pipe", "two_halves"])
+@pytest.mark.parametrize(
+    "name", ["generated_names", "wide_parameters", "falling_edges", "tied_pipe", "two_halves"]
+)
 def test_awkward_designs_run(name: str, icarus: Simulator, tmp_path: Path) -> None:
     check(run(name, "native", icarus, tmp_path), name)
 

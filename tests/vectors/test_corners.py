@@ -260,9 +260,8 @@ def test_each_start_says_the_same_of_the_unit() -> None:
                   made.columns["acc"][rows]]  # fmt: skip
         sums[start] = {tuple(row) for row in np.stack(fields, axis=1).tolist()}
     assert sums["dot"] == sums["load"]
-    assert sums["clear"] < sums["dot"]
     from_zero = {row for row in sums["dot"] if row[2] == 0}
-    assert from_zero <= sums["clear"]
+    assert from_zero < sums["clear"] & sums["dot"], "some addends are brought by products"
 
 
 @pytest.mark.parametrize(

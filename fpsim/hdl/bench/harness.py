@@ -9,6 +9,7 @@ arrays apart, and gathers a result that comes over several clocks.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
@@ -19,9 +20,11 @@ from fpsim.hdl.dut.dut import Dut
 from fpsim.hdl.dut.hdl_values import sv_text
 from fpsim.hdl.dut.ports import Port, undriven
 
-__all__ = ["HARNESS_TOP", "TURNS", "Harness", "driven", "net", "whole_beat"]
+__all__ = ["HARNESS_TOP", "TURNS", "Harness", "driven", "escaped", "net", "whole_beat"]
 
 HARNESS_TOP = "fpsim_harness"
+#: A name that is not an escaped one.
+_WORD = re.compile(r"[A-Za-z_][\w$]*")
 #: The port of that module that carries a whole beat.
 BEAT = "fpsim_beat"
 #: Beats that a bench in Python sets at once, a power of two, where no handshake can come between.
@@ -30,7 +33,17 @@ TURNS = 32
 
 def net(port: str) -> str:
     """Return the bench's name for the net of a port: none of the bench's own names."""
-    return f"p_{port.removeprefix('!').replace('.', '__')}"
+    return f"p_{_plain(port.removeprefix('!'))}"
+
+
+def escaped(port: str) -> str:
+    """Return a port's name as it stands in Verilog: an escaped one ends with a space."""
+    return port if _WORD.fullmatch(port) else f"\\{port} "
+
+
+def _plain(port: str) -> str:
+    """Return part of a name for a port, a member of one, or one with an escaped name."""
+    return re.sub(r"\W", "_", port.replace(".", "__"))
 
 
 def driven(inputs: Sequence[LineField]) -> tuple[LineField, ...]:
@@ -150,7 +163,8 @@ class Harness:
         """Yield variables and interfaces that hold members of ports; the members leave ``pins``."""
         groups: dict[str, list[str]] = {}
         for name in pins:
-            if "." in name:
+            known = self.ports.get(name)
+            if "." in name and not (known is not None and known.holder is None):
                 groups.setdefault(name.partition(".")[0], []).append(name)
         for base, names in groups.items():
             holder = self.ports[names[0]].holder
@@ -247,7 +261,7 @@ class Harness:
     def _bits(self, port: str) -> str:
         known = self.ports.get(port)
         sure = known is not None and (known.ranges or known.holder)
-        return str(known.total) if known and sure else f"$bits(u_dut.{port})"
+        return str(known.total) if known and sure else f"$bits(u_dut.{escaped(port)})"
 
     def _delayed(self, port: str, width: int, extra: list[str]) -> str:
         """Return the net of an input, or of registers that hold it for some clocks."""
@@ -268,7 +282,7 @@ class Harness:
         array = self.ports.get(port)
         if array is None or not array.ranges:
             return source
-        name = f"u_{port.replace('.', '__')}"
+        name = f"u_{_plain(port)}"
         extra.append(f"  wire {_range(array.bits)}{name} {_ranges(array)};")
         for i, index in enumerate(array.indices()):
             low = i * array.bits
@@ -281,7 +295,7 @@ class Harness:
         array = self.ports.get(port)
         if array is None or not array.ranges:
             return net(port)
-        name = f"u_{port.replace('.', '__')}"
+        name = f"u_{_plain(port)}"
         extra.append(f"  wire {_range(array.bits)}{name} {_ranges(array)};")
         for i, index in enumerate(array.indices()):
             low = i * array.bits
@@ -347,7 +361,7 @@ class Harness:
 
 
 def _table(rows: Mapping[str, str]) -> str:
-    return ",\n".join(f"    .{name}({value})" for name, value in rows.items())
+    return ",\n".join(f"    .{escaped(name)}({value})" for name, value in rows.items())
 
 
 def _range(width: int) -> str:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from fpsim.base.errors import FpsimError
 from fpsim.hdl.bench.beat_plan import LineField
-from fpsim.hdl.bench.harness import Harness, net
+from fpsim.hdl.bench.harness import Harness, escaped, net
 from fpsim.hdl.bench.stimulus import PACKED, BeatWriter
 from fpsim.hdl.dut.dut import Dut
 from fpsim.hdl.dut.ports import Port
@@ -119,10 +119,11 @@ def _checks(dut: Dut, harness: Harness) -> Iterable[str]:
             continue  # the elements were counted
         wrong = "!=" if exact else "<"
         need = "" if exact else "at least "
+        bits = f"$bits(u_dut.{escaped(port)})"
         yield (
-            f"    if ($bits(u_dut.{port}) {wrong} {width}) begin\n"
+            f"    if ({bits} {wrong} {width}) begin\n"
             f'      $fdisplay(out, "error port: {port} of {dut.top} has %0d bits, '
-            f'the mapping {need}{width}", $bits(u_dut.{port}));\n'
+            f'the mapping {need}{width}", {bits});\n'
             "      stuck = 1;\n    end"
         )
 

@@ -26,6 +26,8 @@ __all__ = ["Port", "read_ports", "undriven"]
 
 _SECONDS = 60
 _PROBE = "fpsim_probe"
+#: What Verilator writes for a character of an escaped name, and for the second of two underscores.
+_CODED = re.compile(r"__0([0-9A-Fa-f]{2})")
 _RANGE = re.compile(r"\[?(-?\d+):(-?\d+)\]?")
 
 
@@ -72,7 +74,8 @@ class Port:
 def undriven(ports: Mapping[str, Port], driven: Iterable[str]) -> list[Port]:
     """Return the inputs that nothing drives: ports, and members of ports mapped by members."""
     named = set(driven)
-    opened = {name.partition(".")[0] for name in named if "." in name}
+    members = {name for name in named if name not in ports or ports[name].holder is not None}
+    opened = {name.partition(".")[0] for name in members if "." in name}
     leaves = [p for p in ports.values() if not any(n.startswith(f"{p.name}.") for n in ports)]
     found = []
     for port in ports.values():
@@ -149,7 +152,7 @@ def _ports(tree: dict[str, Any], top: str, held: Mapping[str, Holder]) -> dict[s
         direction = str(node.get("direction", "NONE")).lower()
         if node.get("type") != "VAR":
             continue
-        name = node.get("origName", node.get("name", ""))
+        name = _decoded(node.get("origName", node.get("name", "")))
         if direction in ("input", "output", "inout"):
             port = _port(name, direction, node, types)
             found[name] = port
@@ -159,6 +162,11 @@ def _ports(tree: dict[str, Any], top: str, held: Mapping[str, Holder]) -> dict[s
             signals = _signals(held[name], types.get(node.get("dtypep", ""), {}), modules, types)
             found |= {p.name: p for p in signals}
     return found
+
+
+def _decoded(name: str) -> str:
+    """Return a name as the source has it."""
+    return _CODED.sub(lambda match: chr(int(match[1], 16)), name)
 
 
 def _resolved(node: Mapping[str, Any], types: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -184,7 +192,7 @@ def _below(
 ) -> Iterator[Port]:
     packed = bool(kind.get("packed"))
     for member in reversed(kind.get("membersp", [])):  # the last one has the low bits
-        name = f"{port.name}.{member.get('name', '')}"
+        name = f"{port.name}.{_decoded(member.get('name', ''))}"
         inner = types.get(member.get("refDTypep", ""), {})
         while inner.get("type") == "REFDTYPE":
             inner = types.get(inner.get("refDTypep", ""), {})
@@ -193,7 +201,7 @@ def _below(
             select = f"{at}[{lsb + width - 1}:{lsb}]"
             found = Port(name, port.direction, width, (), "", holder, select)
         else:
-            width, here = 0, f"{at}.{member.get('name', '')}"
+            width, here = 0, f"{at}.{_decoded(member.get('name', ''))}"
             plain = _port(name, port.direction, {"dtypep": member.get("refDTypep")}, types)
             found = replace(plain, holder=holder, select=here)
         yield found

@@ -39,6 +39,20 @@ module odd_names (
   end
 endmodule
 
+// Names as generators write them: escaped ones, and two underscores in a row.
+module generated_names (
+    input  logic       clk,
+    input  logic       \in.clr ,
+    input  logic [3:0] \in.payload.a ,
+    input  logic [3:0] in__b,
+    output logic [9:0] \out.y
+);
+  always_ff @(posedge clk) begin
+    if (\in.clr ) \out.y  <= '0;
+    else \out.y  <= \out.y  + awkward_pkg::term(\in.payload.a , in__b);
+  end
+endmodule
+
 // Acts on falling edges of two clock ports, with two resets.
 module falling_edges (
     input  logic       clk_a,
