@@ -79,9 +79,24 @@ def noise(record: Record, columns: Columns, right: Codes) -> Codes:
     return right ^ (np.random.default_rng(2).integers(0, 1 << 9, right.size).astype(np.uint64) & 5)
 
 
+def subtracted(record: Record, columns: Columns, right: Codes) -> Codes:
+    return record.dot(columns | {"a": columns["a"] ^ 8}, columns["c"])
+
+
+def addend_subtracted(record: Record, columns: Columns, right: Codes) -> Codes:
+    return record.dot(columns, columns["c"] ^ 0x8000)
+
+
+def symmetric(record: Record, columns: Columns, right: Codes) -> Codes:
+    return np.where(right == 0x800, 0x801, right)
+
+
 @pytest.mark.parametrize(
     ("unit", "design", "mistake", "shape"),
     [
+        ("e2m1-chain-e5m10", subtracted, "the products subtracted", {}),
+        ("e2m1-chain-e5m10", addend_subtracted, "the addend subtracted", {}),
+        ("e2m1-fixed12q2-saturate", symmetric, "overflow saturates at minus the largest number", {}),
         ("e2m1-fixed24q2", misread, "a: code b read as 3", {}),
         ("e2m1-fixed24q2", misread_table, "a and b: magnitude 7 read as 6", {}),
         ("e2m1-fixed24q2", without_carry, "the carry into bit 8 lost", {}),

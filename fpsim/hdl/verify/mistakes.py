@@ -42,6 +42,7 @@ def operand_mistakes(record: Record, wrong: Columns, lanes: int) -> Iterator[tup
     Yields:
         A name, and the results of a design with that mistake.
     """
+    yield from _subtracted(record)
     yield from _without_subnormals(record)
     for operand in "ab":
         for code in _suspects(record, wrong, (operand,)):
@@ -65,6 +66,23 @@ def operand_mistakes(record: Record, wrong: Columns, lanes: int) -> Iterator[tup
     for block in range(record.k // size) if size and record.k > size else ():
         part = slice(block * size, (block + 1) * size)
         yield f"block {block} dropped", partial(dropped, part=part)
+
+
+def _subtracted(record: Record) -> Iterator[tuple[str, Run]]:
+    """Yield sums in which the products, or the addend, have the other sign."""
+    for name, fmt in (("a", record.spec.a), ("c", record.spec.initial)):
+        if not isinstance(fmt, FloatFormat) or not fmt.signed or fmt.nan is NanCodes.NEGATIVE_ZERO:
+            continue
+        sign = np.array(fmt.sign_bit, dtype=fmt.dtype)
+
+        def run(
+            columns: Columns, c: NDArray[Any], name: str = name, sign: NDArray[Any] = sign
+        ) -> NDArray[Any]:
+            if name == "c":
+                return record.dot(columns, c.astype(sign.dtype) ^ sign)
+            return record.dot(columns | {"a": columns["a"] ^ sign}, c)
+
+        yield f"the {'products' if name == 'a' else 'addend'} subtracted", run
 
 
 def table_mistakes(
@@ -282,6 +300,12 @@ def _one_end(record: Record, result: FixedFormat) -> Iterator[tuple[str, Run]]:
         out = np.where(crossed & far & (down != at_top), top if at_top else bottom, after)
         return out.astype(np.uint64)
 
+    def mirrored(columns: Columns, c: NDArray[Any]) -> NDArray[Any]:
+        after = record.dot(columns, c).astype(np.uint64)
+        return np.where(after == np.uint64(bottom), np.uint64(bottom + 1), after)
+
+    if result.signed:
+        yield "overflow saturates at minus the largest number", mirrored
     if result.signed and result.width < 63:
         yield "overflow saturates at the positive end", partial(clamped, at_top=True)
         yield "overflow saturates at the negative end", partial(clamped, at_top=False)

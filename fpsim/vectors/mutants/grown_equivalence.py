@@ -31,7 +31,7 @@ from fpsim.units.stages import (
 from fpsim.vectors.mutants.mutants import Mutant
 from fpsim.vectors.sets.record import Record
 
-__all__ = ["Bounds", "flushes", "grown_alike", "products_are_codes", "saturates_infinities"]
+__all__ = ["GrownBounds", "flushes", "grown_alike", "products_are_codes", "saturates_infinities"]
 
 NEAREST = (Rounding.RNE, Rounding.RNA)
 #: Bits that may be lost in a rounding without a difference to some mistakes.
@@ -42,7 +42,7 @@ LOSES = {
 }
 
 
-class Bounds(NamedTuple):
+class GrownBounds(NamedTuple):
     """Sums of a vector's products: multiples of 2^low up to 2^high.
 
     ``most``: the largest product; ``infinite``: a product can be infinite; ``once``: the addend is
@@ -57,7 +57,7 @@ class Bounds(NamedTuple):
     loaded: bool = False
 
 
-def grown_alike(record: Record, mutant: Mutant, bounds: Bounds) -> str | None:
+def grown_alike(record: Record, mutant: Mutant, bounds: GrownBounds) -> str | None:
     """Prove that a mutant gives the unit's results where sums start from +0.
 
     Args:
@@ -117,7 +117,7 @@ def _holds_bit(fmt: FloatFormat, low: int) -> bool:
     return fmt.subnormals is not Subnormals.NONE and least <= low
 
 
-def _never_negative_zero(record: Record, stage: Chain | Exact | Tree, bounds: Bounds) -> bool:
+def _never_negative_zero(record: Record, stage: Chain | Exact | Tree, bounds: GrownBounds) -> bool:
     """Return whether sums from +0 on are never -0; products may be, and zeros inside a tree."""
     fmt = stage.format
     if isinstance(stage, Tree) and stage.addend is Joins.ROOT and bounds.once:
@@ -150,7 +150,7 @@ def _none_subnormal(stage: Any, changed: Any, low: int) -> str | None:
     return f"sums are multiples of 2^{low}: none is subnormal"
 
 
-def _none_overflows(stage: Any, changed: Any, bounds: Bounds) -> str | None:
+def _none_overflows(stage: Any, changed: Any, bounds: GrownBounds) -> str | None:
     fmt = stage.result
     if type(changed) is not type(stage) or replace(changed, overflow=stage.overflow) != stage:
         return None
@@ -173,7 +173,7 @@ def _none_overflows(stage: Any, changed: Any, bounds: Bounds) -> str | None:
 
 
 def _windows_agree(
-    record: Record, mutant: Mutant, stages: tuple[Aligned, Stage], bounds: Bounds
+    record: Record, mutant: Mutant, stages: tuple[Aligned, Stage], bounds: GrownBounds
 ) -> str | None:
     stage, changed = stages
     terms = record.spec.block_terms(record.k) if record.spec.block else record.k
@@ -258,7 +258,7 @@ def _without_addend(stage: Aligned, changed: Aligned) -> str | None:
 
 
 def _same_shape(
-    record: Record, stage: Any, changed: Any, bounds: Bounds, turned: bool
+    record: Record, stage: Any, changed: Any, bounds: GrownBounds, turned: bool
 ) -> str | None:
     """Prove that nodes that round add the same terms, zeros and exact sums of products apart."""
     if record.roundings:
@@ -274,7 +274,7 @@ def _same_shape(
     return "each node that rounds adds the same terms" if first == second else None
 
 
-def _exact_terms(record: Record, stage: Chain | Exact | Tree, bounds: Bounds) -> int:
+def _exact_terms(record: Record, stage: Chain | Exact | Tree, bounds: GrownBounds) -> int:
     """Return how many products always have an exact sum; 0 if not even each is a code."""
     if products_are_codes(record, stage) is None:
         return 0

@@ -36,7 +36,12 @@ from fpsim.units.stages import (
     Tree,
     stages_of,
 )
-from fpsim.vectors.mutants.grown_equivalence import Bounds, flushes, grown_alike, products_are_codes
+from fpsim.vectors.mutants.grown_equivalence import (
+    GrownBounds,
+    flushes,
+    grown_alike,
+    products_are_codes,
+)
 from fpsim.vectors.mutants.mutants import FRACTIONS, Mutant, rounded_after
 from fpsim.vectors.plans.exhaustive import every_case
 from fpsim.vectors.sets.code_lists import all_codes
@@ -284,7 +289,7 @@ class Reach:
         high = sums.high + sum(grows(each, self.record.k) for each in stages_of(stage))
         once = self.addends is Addends.ZERO
         most, loaded = sums.most / sums.products, self.addends is Addends.ANY
-        bounds = Bounds(sums.low, high, most, self.infinite, once, loaded)
+        bounds = GrownBounds(sums.low, high, most, self.infinite, once, loaded)
         return grown_alike(self.record, mutant, bounds)
 
     # -- sums that grow ----------------------------------------------------------------------------
@@ -389,7 +394,7 @@ class Reach:
 def _rounded_parts(
     fmt: FloatFormat, codes: NDArray[Any], products: NDArray[np.float64]
 ) -> set[tuple[float, bool, bool]] | None:
-    """Return what is rounded when products are added to accumulators.
+    """Return the roundings that happen when products are added to accumulators.
 
     Args:
         fmt: the accumulator's format.
@@ -397,8 +402,8 @@ def _rounded_parts(
         products: the products, each of which is added to each accumulator.
 
     Returns:
-        The part of a unit in the last place that is cut or rounded up, whether the number below it
-        is odd, and the sign; None where float64 does not hold every sum.
+        Each part of a unit in the last place that is cut or rounded up, with whether the number
+        below it is odd, and the sign; None where float64 does not hold every sum.
     """
     seen: set[tuple[float, bool, bool]] = set()
     values = fmt.decode(codes.astype(fmt.dtype))
