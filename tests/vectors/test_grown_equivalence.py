@@ -74,6 +74,9 @@ CASES = [
     ("e1m1-aligned2f6-e4m3-late", 2, 0, True, {"late_rounding rtz", "addend early"}),
     ("e1m1-aligned2f6-e4m3-late", 2, 0, False, {"IEEE sign of zero"}),
     ("e1m1-aligned2f1-e3m2", 2, 0, False, set()),
+    ("e2m2-aligned2f1-e5m5", 2, 0, False, set()),
+    ("e1m1-aligned2f3-e3m1", 4, 0, True, set()),
+    ("e1m1-aligned2f6-e4m3-late", 4, 0, True, set()),
     ("e2m1-aligned2f2-e2m1", 2, 0, False, set()),
     ("e1m1-aligned2f4-e5m2", 2, 0, False, {"overflow saturate", "overflow nan"}),
     ("e1m1-aligned2f4-e3m2-rne", 2, 0, False, set()),
@@ -95,6 +98,7 @@ CASES = [
     ("e1m1.ue2m1f-block2-into-aligned2f2-e4m3", 4, 2, False, set()),
     ("e1m1.ue2m1f-block2-into-chain-e5m3", 4, 2, False, {"-0 lost", "into: results flushed"}),
     ("e1m1-chunked2-of-chain-e3m1-into-chain-e5m3", 4, 0, False, {"outer: results flushed"}),
+    ("e1m1-chunked2-of-chain-e4m3-into-chain-e2m2", 4, 0, False, set()),
     ("e1m1-chunked2-of-chain-e4m7-into-chain-e5m9", 4, 0, True, {"outer: rounding rtz", "inner: rounding rdn"}),
 ]  # fmt: skip
 
@@ -103,7 +107,30 @@ CASES = [
 def test_what_is_proved_of_sums_from_zero_holds_on_all_that_are_reached(
     unit: str, k: int, group: int, once: bool, names: set[str]
 ) -> None:
-    record = Record(get_unit(unit).spec, k, group)
+    check(Record(get_unit(unit).spec, k, group), once, names)
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ({"addend": "joined", "lanes": 2}, {"join_sum_bits -1", "join_reach -1"}),
+        ({"addend": "joined", "lanes": 2, "join_sum_bits": 2}, {"join_addend_bits -1"}),
+        ({"addend": "joined", "join_sum_bits": 2}, set()),
+        ({"signed_zero": True}, set()),
+        ({"signed_zero": True, "addend": "late"}, set()),
+    ],
+)
+@pytest.mark.parametrize("once", [True, False])
+def test_what_is_proved_of_windows_holds_for_each_way_of_adding(
+    settings: dict[str, Any], names: set[str], once: bool
+) -> None:
+    joined = {"join_reach": 3} if settings.get("addend") == "joined" else {}
+    spec = spec_of("e1m2-aligned2f3-e4m4", **settings, **joined)
+    check(Record(spec, 2), once, names if once else set())
+
+
+def check(record: Record, once: bool, names: set[str]) -> None:
+    """Hold what is proved, of which there is at least ``names``, against all sums."""
     reach = Reach(record, Addends.ZERO if once else Addends.GROWN)
     proved = [m for m in mutants_of(record) if not m.slow and reach.equivalent(m)]
     assert names <= {m.name for m in proved}
@@ -121,6 +148,11 @@ def test_what_is_proved_of_sums_from_zero_holds_on_all_that_are_reached(
         ("e2m0-chain-e4m3", 1, False, {"rounding: sticky is one bit", "rounding: rounded twice"}),
         ("e1m1-chain-e4m3", 3, True, {"rounding: sticky dropped"}),
         ("e1m1-tree4-e4m3", 4, True, {"rounding: sticky is one bit"}),
+        ("e1m1-tree4-e4m2", 4, True, set()),
+        ("e1m1-tree4-e4m1", 4, True, set()),
+        ("e1m1-exact-e4m2", 4, True, set()),
+        ("e1m1-exact-e4m1", 4, True, set()),
+        ("e1m1-aligned2f6-e4m1-rne-late", 2, True, set()),
         ("e1m1-chain-e3m1-rna", 2, False, {"rounding: sticky dropped", "rounding: ties up"}),
         ("e1m1-aligned2f6-e4m3-late", 2, True, {"rounding: ties up", "rounding: guard ignored"}),
     ],

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.formats.floating import FloatFormat, Format, Subnormals
-from fpsim.formats.rounding import Overflow, Rounding
+from fpsim.formats.rounding import Rounding
 from fpsim.units.spec import MacSpec, exponents, significand_bits
 from fpsim.units.stages import (
     Addend,
@@ -33,7 +33,12 @@ from fpsim.units.stages import (
     Tree,
     stages_of,
 )
-from fpsim.vectors.mutants.grown_equivalence import products_are_codes, saturates_infinities
+from fpsim.vectors.mutants.grown_equivalence import (
+    exact_blocks,
+    never_underflow,
+    products_are_codes,
+    saturates_infinities,
+)
 from fpsim.vectors.mutants.mutants import Mutant
 from fpsim.vectors.mutants.reach import Addends, Reach, grows, holds
 from fpsim.vectors.mutants.tree_equivalence import (
@@ -176,7 +181,7 @@ def _one_block(record: Record, stage: Block, changed: Block) -> str | None:
         return "one block: its add is the end"
     if isinstance(second, Tree) and second.lanes == 1 and second.addend is Joins.ROOT:
         same = all(getattr(first, n, None) == getattr(second, n) for n in ROUNDED)
-        if same and second.products is None and _exact_blocks(record, stage):
+        if same and second.products is None and exact_blocks(record, stage):
             return "one block, whose sum a tree of one term passes on"
     if isinstance(first, Exact):
         first, second = second, first
@@ -342,7 +347,7 @@ def _no_negative_zero(record: Record, mutant: Mutant) -> str | None:
         if fits and _zeros_are_positive(record, inner):
             return "a chunk's zero is +0, sums of codes do not underflow, and -0 + +0 = +0"
     positive = _is_positive(record.spec.a_scale) and _is_positive(record.spec.b_scale)
-    multiples = isinstance(stage, Block) and positive and _never_underflow(record, stage)
+    multiples = isinstance(stage, Block) and positive and never_underflow(record, stage)
     if multiples and mutant.name == "-0 lost":
         return "block sums are multiples of the least subnormal: only exact zeros are zero, +0"
     if (
@@ -503,52 +508,13 @@ def _nothing(columns: Columns, c: NDArray[Any]) -> NDArray[Any]:
     return c
 
 
-def _never_underflow(record: Record, stage: Block) -> bool:
-    """Return whether every scaled block sum is a multiple of the least number of a sum's format.
-
-    Sums and results are then multiples of it too, so nonzero ones never become zero.
-    """
-    spec, into = record.spec, stage.into
-    if not isinstance(into, Chain | Exact) or stage.convert is not None:
-        return False
-    if into.rounding is Rounding.RDN:
-        return False
-    fmt = into.format
-    plain = fmt.subnormals is Subnormals.GRADUAL and fmt.has_negative_zero
-    low = sum(exponents(f)[0] for f in (spec.a, spec.b, spec.a_scale, spec.b_scale))
-    return plain and fmt.exponent_min - fmt.mantissa_bits <= low
-
-
-def _exact_blocks(record: Record, stage: Block) -> bool:
-    """Return whether every finite scaled block sum is a number of a sum's format."""
-    spec, into = record.spec, stage.into
-    if not isinstance(into, Chain | Exact | Aligned) or stage.convert is not None:
-        return False
-    fmt, scales = into.result, (spec.a_scale, spec.b_scale)
-    if isinstance(into, Aligned):
-        gradual = fmt.subnormals is Subnormals.GRADUAL and not into.signed_zero
-        low = sum(exponents(f)[0] for f in (spec.a, spec.b, *scales))
-        if not gradual or low < exponents(fmt)[0]:
-            return False
-    elif not _never_underflow(record, stage):
-        return False
-    infinite = any(f.infinity for f in (spec.a, spec.b, *scales) if _is_float(f))
-    if infinite and (not fmt.infinity or into.overflow is Overflow.SATURATE):
-        return False
-    carry = (stage.size - 1).bit_length()
-    high = sum(exponents(f)[1] for f in (spec.a, spec.b, *scales)) + carry
-    bits = sum(exponents(f)[1] - exponents(f)[0] for f in (spec.a, spec.b)) + carry
-    bits += sum(significand_bits(s) for s in scales)
-    return high <= fmt.exponent_max and bits <= fmt.mantissa_bits + 1
-
-
 def _block_sums_fit(record: Record, stage: Block, changed: Block) -> str | None:
     """Prove that rounding block sums to the accumulator's format first changes nothing."""
     same = _only(stage, changed, "convert") and changed.convert == stage.into.result
     if isinstance(changed.into, Chain) and isinstance(stage.into, Chain):
         alike = _only(stage, changed, "into") and _only(stage.into, changed.into, "product")
         same = same or alike
-    if not same or not _exact_blocks(record, stage):
+    if not same or not exact_blocks(record, stage):
         return None
     return f"every scaled block sum is a value of {stage.into.result.name}"
 

@@ -31,7 +31,15 @@ from fpsim.units.stages import (
 from fpsim.vectors.mutants.mutants import Mutant
 from fpsim.vectors.sets.record import Record
 
-__all__ = ["GrownBounds", "flushes", "grown_alike", "products_are_codes", "saturates_infinities"]
+__all__ = [
+    "GrownBounds",
+    "exact_blocks",
+    "flushes",
+    "grown_alike",
+    "never_underflow",
+    "products_are_codes",
+    "saturates_infinities",
+]
 
 NEAREST = (Rounding.RNE, Rounding.RNA)
 #: Bits that may be lost in a rounding without a difference to some mistakes.
@@ -275,7 +283,10 @@ def _same_shape(
 
 
 def _exact_terms(record: Record, stage: Chain | Exact | Tree, bounds: GrownBounds) -> int:
-    """Return how many products always have an exact sum; 0 if not even each is a code."""
+    """Return how many terms always have an exact sum; 0 if not even each is a code."""
+    block = record.spec.accumulate
+    if isinstance(block, Block):
+        return int(exact_blocks(record, block))
     if products_are_codes(record, stage) is None:
         return 0
     count = 1
@@ -354,6 +365,45 @@ def products_are_codes(record: Record, stage: Chain | Exact | Tree) -> str | Non
     if fmt.subnormals is not Subnormals.GRADUAL and low < fmt.exponent_min:
         return None
     return f"products have {bits} bits between 2^{low} and 2^{high}: {fmt.name} holds them all"
+
+
+def never_underflow(record: Record, stage: Block) -> bool:
+    """Return whether every scaled block sum is a multiple of the least number of a sum's format.
+
+    Sums and results are then multiples of it too, so nonzero ones never become zero.
+    """
+    spec, into = record.spec, stage.into
+    if not isinstance(into, Chain | Exact) or stage.convert is not None:
+        return False
+    if into.rounding is Rounding.RDN:
+        return False
+    fmt = into.format
+    plain = fmt.subnormals is Subnormals.GRADUAL and fmt.has_negative_zero
+    low = sum(exponents(f)[0] for f in (spec.a, spec.b, spec.a_scale, spec.b_scale))
+    return plain and fmt.exponent_min - fmt.mantissa_bits <= low
+
+
+def exact_blocks(record: Record, stage: Block) -> bool:
+    """Return whether every finite scaled block sum is a number of a sum's format."""
+    spec, into = record.spec, stage.into
+    if not isinstance(into, Chain | Exact | Aligned) or stage.convert is not None:
+        return False
+    fmt, scales = into.result, (spec.a_scale, spec.b_scale)
+    if isinstance(into, Aligned):
+        gradual = fmt.subnormals is Subnormals.GRADUAL and not into.signed_zero
+        low = sum(exponents(f)[0] for f in (spec.a, spec.b, *scales))
+        if not gradual or low < exponents(fmt)[0]:
+            return False
+    elif not never_underflow(record, stage):
+        return False
+    infinite = any(f.infinity for f in (spec.a, spec.b, *scales) if isinstance(f, FloatFormat))
+    if infinite and (not fmt.infinity or into.overflow is Overflow.SATURATE):
+        return False
+    carry = (stage.size - 1).bit_length()
+    high = sum(exponents(f)[1] for f in (spec.a, spec.b, *scales)) + carry
+    bits = sum(exponents(f)[1] - exponents(f)[0] for f in (spec.a, spec.b)) + carry
+    bits += sum(significand_bits(s) for s in scales)
+    return high <= fmt.exponent_max and bits <= fmt.mantissa_bits + 1
 
 
 def saturates_infinities(overflow: Overflow | None, *formats: Format) -> bool:
