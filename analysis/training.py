@@ -26,6 +26,12 @@ SETTINGS = TrainingSettings(
     steps=300, layers=1, hidden=128, heads=4, intermediate=256, batch=4, window=64,
     learning_rate=1e-3,
 )  # fmt: skip
+#: Ten times the parameters, and windows twice as long.
+LARGER = replace(
+    SETTINGS, steps=500, layers=5, hidden=192, intermediate=512, batch=4, window=128
+)  # fmt: skip
+#: Arms trained at that size, too.
+LARGER_ARMS = ("float32", "nvfp4-train", "mxfp4-train", "E5M10", "E4M9 saturated")
 SEEDS = (1, 2, 3)
 #: NVFP4 with block scales up to 8: products that an E5M10 accumulator can hold.
 NARROW = "nvfp4-train:range=8"
@@ -126,32 +132,47 @@ def train(point: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure(run: study.Run) -> dict[str, Any]:
-    """Return the losses of every arm and seed."""
+    """Return the losses of every arm and seed, and of some arms at the larger size."""
+    sizes = {
+        "rows": (SETTINGS, ARMS),
+        "larger": (LARGER, {name: ARMS[name] for name in LARGER_ARMS}),
+    }
+    found = {key: _trained(run, *size) for key, size in sizes.items()}
+    about = study.about(settings=asdict(SETTINGS), larger=asdict(LARGER), seeds=len(SEEDS))
+    return {"about": about, **found}
+
+
+def _trained(
+    run: study.Run, settings: TrainingSettings, arms: dict[str, dict[str, str]]
+) -> list[dict[str, Any]]:
     # A run that is interrupted has whole seeds of all arms.
     points = [
         {
-            "settings": asdict(replace(SETTINGS, seed=seed, **arm)),  # type: ignore[arg-type]
+            "settings": asdict(replace(settings, seed=seed, **arm)),  # type: ignore[arg-type]
             "label": f"{name}, seed {seed}",
         }
         for seed in SEEDS
-        for name, arm in ARMS.items()
+        for name, arm in arms.items()
     ]
     found = run.points(NAME, train, points)
-    rows = [
-        {"arm": name, **arm, "seeds": found[place :: len(ARMS)]}
-        for place, (name, arm) in enumerate(ARMS.items())
+    return [
+        {"arm": name, **arm, "seeds": found[place :: len(arms)]}
+        for place, (name, arm) in enumerate(arms.items())
     ]
-    return {"about": study.about(settings=asdict(SETTINGS), seeds=len(SEEDS)), "rows": rows}
 
 
 def draw(data: dict[str, Any]) -> Any:
-    """Draw the loss curves of recipes, and those of accumulators."""
-    rows = {row["arm"]: row for row in data["rows"]}
+    """Draw the loss curves of recipes, those of accumulators, and those of the larger model."""
+    small, large = ({row["arm"]: row for row in data[key]} for key in ("rows", "larger"))
     with style():
-        figure = new_figure(9)
-        areas = figure.subplots(2, 1)
-    chosen = ([*RECIPES], ["float32", "nvfp4-train", *ACCUMULATORS, *PLACES])
-    for area, names in zip(areas, chosen, strict=True):
+        figure = new_figure(13)
+        areas = figure.subplots(3, 1)
+    chosen = (
+        (small, [*RECIPES]),
+        (small, ["float32", "nvfp4-train", *ACCUMULATORS, *PLACES]),
+        (large, [*LARGER_ARMS]),
+    )
+    for area, (rows, names) in zip(areas, chosen, strict=True):
         curves = []
         for name in filter(rows.__contains__, names):
             runs = [seed["losses"] for seed in rows[name]["seeds"] if "losses" in seed]
@@ -159,29 +180,51 @@ def draw(data: dict[str, Any]) -> Any:
                 repeated = [np.repeat(run, KEPT).tolist() for run in runs]
                 curves.append(plots.TrainingCurve(name, repeated, reference=name == "float32"))
         plots.training_figure(curves, area)
+    for area, words in zip(areas, ("recipes", "accumulators", "ten times the size"), strict=True):
+        area.set_title(words, loc="left", fontsize=9)
     note = data["about"]
-    seeds = f"mean of up to {note['seeds']} seeds, band from least to largest"
-    caption(figure, f"{seeds if note['seeds'] > 1 else 'one seed'}; losses of training; CPython "
-                    f"{note['python']}'s topics; fpsim {note['version']}")  # fmt: skip
+    caption(figure, f"mean of the seeds trained (at most {note['seeds']}), band from least to "
+                    f"largest; losses of training; CPython {note['python']}'s topics; "
+                    f"fpsim {note['version']}")  # fmt: skip
     return figure
 
 
 def table(data: dict[str, Any]) -> str:
     """Return the losses as Markdown."""
+    parts = [_table(data["rows"])]
+    if data["larger"]:
+        parts += [f"At ten times the size ({data['about']['larger']['steps']} steps):\n"]
+        parts += [_table(data["larger"])]
+    return "\n".join(parts)
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
     lines = [
-        "| arm | recipe | unit | seeds | loss, last 20 steps | held out |",
-        "|---|---|---|---:|---|---|",
+        "| arm | recipe | unit | seeds | loss, last 20 steps | held out | beside float32 |",
+        "|---|---|---|---:|---|---|---:|",
     ]
-    for row in data["rows"]:
+    for row in rows:
         done = [seed for seed in row["seeds"] if "losses" in seed]
         unit = row["unit"] + "".join(f", {k} {row[k]}" for k in ("dgrad", "wgrad") if k in row)
         head = f"| {row['arm']} | `{row['recipe']}` | `{unit}` |"
         if done:
             final, held = (_spread([seed[key] for seed in done]) for key in ("final", "validation"))
-            lines.append(f"{head} {len(done)} | {final} | {held} |")
+            lines.append(f"{head} {len(done)} | {final} | {held} | {_beside(row, rows[0])} |")
         else:
-            lines.append(f"{head} | {_refusal(row['seeds'][0]['error'])} | |")
+            lines.append(f"{head} | {_refusal(row['seeds'][0]['error'])} | | |")
     return "\n".join(lines) + "\n"
+
+
+def _beside(row: dict[str, Any], plain: dict[str, Any]) -> str:
+    """Return how much larger the held-out loss is than float32's with the seed in question."""
+    if row is plain:
+        return ""
+    pairs = zip(row["seeds"], plain["seeds"], strict=False)
+    more = [a["validation"] - b["validation"] for a, b in pairs if "losses" in a and "losses" in b]
+    found = f"{np.mean(more):+.3f}" if more else ""
+    if len(more) > 1:
+        found += f" ({min(more):+.3f} to {max(more):+.3f})"
+    return found.replace("-", "\N{MINUS SIGN}")
 
 
 def _refusal(error: str) -> str:
