@@ -8,6 +8,7 @@ computed on units, one arm per recipe, accumulator and rounding, each with sever
 from __future__ import annotations
 
 import math
+import re
 import sys
 from dataclasses import asdict, replace
 from typing import Any
@@ -228,7 +229,9 @@ def _beside(row: dict[str, Any], plain: dict[str, Any]) -> str:
 
 
 def _refusal(error: str) -> str:
-    return "overflows in its first step" if "overflows to infinity" in error else error
+    """Return which product overflowed first, or another error."""
+    found = re.search(r"(\w+) of training step (\d+).* overflows to infinity", error)
+    return f"{found[1]} overflows in step {int(found[2]) + 1}" if found else error
 
 
 def _spread(values: list[float]) -> str:
