@@ -17,6 +17,7 @@ import asymmetry
 import block_size
 import conversations
 import error_against_format
+import fine_tuning
 import front
 import long_context
 import multiple_choice
@@ -47,6 +48,7 @@ STUDIES = (
     systems,
     systems_elsewhere,
     training,
+    fine_tuning,
 )
 #: Pictures of commands: their words, and the file.
 COMMANDS = {
