@@ -153,6 +153,7 @@ def check(record: Record, once: bool, names: set[str]) -> None:
         ("e1m1-tree4-e4m2", 4, True, set()),
         ("e1m1-tree4-e4m1", 4, True, set()),
         ("e1m1-exact-e4m2", 4, True, set()),
+        ("e1m1-exact-e4m3", 8, True, set()),
         ("e1m1-exact-e4m1", 4, True, set()),
         ("e1m1-aligned2f6-e4m1-rne-late", 2, True, set()),
         ("e1m1-chain-e3m1-rna", 2, False, {"rounding: sticky dropped", "rounding: ties up"}),
