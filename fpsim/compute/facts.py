@@ -6,11 +6,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fpsim.base.hashed_once import hashed_once
 from fpsim.compute.operands import MatmulOperands
 from fpsim.compute.values import MAX_TABLE_BITS, Span, value_span, value_table, values_of
 from fpsim.formats.floating import Format
@@ -35,6 +35,7 @@ Array = NDArray[Any]
 MAX_KNOWN_BITS, MAX_KEPT_BITS = 6, 8
 
 
+@hashed_once
 @dataclass(frozen=True)
 class InUse:
     """Facts about the values of the codes of a format that occur in an array."""
@@ -109,8 +110,10 @@ class Facts:
         Elements of a narrow format that is always finite are not looked at.
         """
         known = self._format.bits <= MAX_KNOWN_BITS and _always_finite(self._format)
-        block = 0 if self._scales is None else self._scales.block
-        return None if known else self.elements, self.scales, block
+        elements = None if known else self.elements
+        if self._scales is None:
+            return elements, NO_SCALES, 0
+        return elements, self.scales, self._scales.block
 
 
 @cache
@@ -118,22 +121,18 @@ def _always_finite(fmt: Format) -> bool:
     return bool(np.isfinite(value_table(fmt)).all())
 
 
-#: Facts by operand, kept as long as the operand lives.
-_FACTS: WeakKeyDictionary[Operand, Facts] = WeakKeyDictionary()
-
-
 def facts_of(operand: Operand) -> Facts:
     """Return the facts about an operand, found once and kept as long as the operand lives."""
-    found = _FACTS.get(operand)
+    found: Facts | None = operand.found.get("facts")
     if found is None:
-        found = _FACTS[operand] = Facts(operand)
+        found = operand.found["facts"] = Facts(operand)
     return found
 
 
 def _looked_up(codes: Array, fmt: Format) -> InUse:
     """Return the facts about an array of codes of a format with a table, by marking codes."""
     used = np.zeros(1 << min(8 * codes.itemsize, MAX_TABLE_BITS), dtype=bool)
-    mark_used(codes.ravel(order="K")[None], used)
+    mark_used(codes.ravel(order="K"), used)
     used = used[: 1 << fmt.bits]
     if fmt.bits <= MAX_KEPT_BITS:
         return _in_use(fmt, used.tobytes())

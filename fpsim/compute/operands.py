@@ -80,7 +80,7 @@ class Prepared:
         if b_scale is not None:
             raise FpsimError("b_scale: a prepared operand has scales of its own")
         scales, own = self.operand.scales, sides(spec)[1]
-        if self.side.format != own.format or (scales is not None and self.side != own):
+        if self.side != own and (scales is not None or self.side.format != own.format):
             raise FpsimError(
                 f"b: it was prepared as {_named(self.side)}; {spec.name} takes {_named(own)}"
             )

@@ -194,17 +194,16 @@ def plan_matmul(
     machine = machine or Machine.host()
     if not in_lanes(spec):
         return SCALAR
-    key = None
+    key, a, b = None, facts_of(args.a), facts_of(args.b)
     if args.c is None and allowed is any_step:
         random = args.random.width if isinstance(args.random, RandomBits) else args.random is None
-        facts = [facts_of(operand) for operand in args.operands]
-        sizes = args.shape, args.length, args.paired
-        key = spec, machine, sizes, random, facts[0].summary, facts[1].summary
+        sizes = args.a.codes.shape, len(args.b.codes), args.paired
+        key = spec, machine, sizes, random, a.summary, b.summary
         found = _plans.get(key)
         if found is not None:
             return found
     plan = _of_operands(spec, args, machine, allowed)
-    if key is not None and not any(fact.summed for fact in facts):
+    if key is not None and not (a.summed or b.summed):
         if len(_plans) >= MAX_PLANS:
             _plans.clear()
         _plans[key] = plan

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fpsim.base.compiling import announce_compiling
 from fpsim.base.errors import FpsimError
+from fpsim.base.hashed_once import hashed_once
 from fpsim.formats.fixed_grid import MAX_WIDTH, grid_integers
 from fpsim.formats.html import format_html
 from fpsim.formats.inputs import (
@@ -40,6 +41,7 @@ __all__ = ["FixedFormat"]
 MAX_FIXED_BITS = 64
 
 
+@hashed_once
 @dataclass(frozen=True)
 class FixedFormat:
     """Two's complement or unsigned fixed point: code ``i`` (mod 2^width) means ``i * 2^lsb``.

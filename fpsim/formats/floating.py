@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fpsim.base.compiling import announce_compiling
 from fpsim.base.errors import FpsimError
+from fpsim.base.hashed_once import hashed_once
 from fpsim.formats.fixed_point import FixedFormat
 from fpsim.formats.floating_fields import (
     BORROWED_NAMES,
@@ -57,6 +58,7 @@ FEW, MOST_PLAIN = 1 << 9, 1 << 16
 _KERNELS = "fpsim.kernels.codec.codec"
 
 
+@hashed_once
 @dataclass(frozen=True)
 class FloatFormat:
     """Any ``ExMy`` format of up to 32 bits: split, bias, signedness and special codes.

@@ -115,7 +115,7 @@ class Scales:
         whole = self.codes
         if self.block > size:
             whole = np.repeat(whole, self.block // size, axis=-2)
-        return whole[..., :groups, :]
+        return whole if whole.shape[-2] == groups else whole[..., :groups, :]
 
     def cut(self, start: int, stop: int) -> Scales:
         """Return the scales of elements ``start..stop - 1``; if ``start`` cuts a block, one scale
@@ -154,7 +154,13 @@ class Operand:
     zeros: NDArray[np.int64] | None = None
     offsets: NDArray[np.float32] | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave what products keep with the operand out of copies and pickles."""
+        return {name: value for name, value in self.__dict__.items() if name != "_found"}
+
     def __post_init__(self) -> None:
+        if self.zeros is None and self.offsets is None:
+            return
         integers = isinstance(self.format, FixedFormat) and not self.format.lsb
         if self.zeros is not None and not (integers and self.scales is None):
             raise FpsimError(
@@ -169,6 +175,12 @@ class Operand:
                 f"offsets: shape {self.offsets.shape} is not {wanted}, one per row and block of "
                 f"{self.block}"
             )
+
+    @property
+    def found(self) -> dict[str, Any]:
+        """Facts and packed arrays that products keep with the operand, as long as it lives."""
+        found: dict[str, Any] = self.__dict__.setdefault("_found", {})
+        return found
 
     @property
     def length(self) -> int:
@@ -436,10 +448,8 @@ def check_scales(
         )
     if matrix is not None:
         wanted = (*matrix, 2) if side.split else matrix
-        fits = len(codes.shape) == len(wanted) and all(
-            w in (None, s) for s, w in zip(codes.shape, wanted, strict=True)
-        )
-        if not fits:
+        found = [s if w is None else w for s, w in zip(codes.shape, wanted, strict=False)]
+        if codes.shape != tuple(found) or codes.ndim != len(wanted):
             text = ", ".join("G" if w is None else str(w) for w in wanted)
             raise FpsimError(f"{name}: shape {codes.shape} is not ({text})")
         if matrix[0] is None:

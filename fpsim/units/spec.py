@@ -35,6 +35,7 @@ from typing import Any
 import tomli_w
 
 from fpsim.base.errors import FpsimError, not_one_of
+from fpsim.base.hashed_once import hashed_once
 from fpsim.base.input_files import read_toml
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format
 from fpsim.formats.names import E8M0
@@ -97,6 +98,7 @@ class Evidence(StrEnum):
     MODELLED = "modelled"  #: a reading of documentation
 
 
+@hashed_once
 @dataclass(frozen=True)
 class MacSpec:
     """A multiply-accumulate unit: ``a`` times ``b``, accumulated by the stage ``accumulate``.
@@ -120,15 +122,6 @@ class MacSpec:
 
     def __repr__(self) -> str:
         return f"<MacSpec {self.name}: {self.equation}>"
-
-    @cached_property
-    def _hash(self) -> int:
-        formats = self.a, self.b, self.a_scale, self.b_scale
-        return hash((*formats, self.accumulate, self.sign_split))
-
-    def __hash__(self) -> int:
-        """Return the hash of the fields that equality compares."""
-        return self._hash
 
     def __post_init__(self) -> None:
         for field_name, fmt in (("a", self.a), ("b", self.b)):

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from functools import cached_property, lru_cache
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fpsim.base.hashed_once import hashed_once
 from fpsim.compute.bounds import float_shift, half_shift, operand_spans
 from fpsim.compute.lanes.pack_bytes import byte_offset, byte_panels, byte_power, byte_rows
 from fpsim.compute.operands import MatmulOperands
@@ -102,6 +102,7 @@ def pack_values(args: MatmulOperands) -> tuple[Array, Array]:
     return a, b
 
 
+@hashed_once
 @dataclass(frozen=True)
 class Packing:
     """How one operand is packed: M or N padded to whole tiles and K to ``depth``, with zeros.
@@ -121,13 +122,6 @@ class Packing:
     offset: int  #: added to bytes of ``b``
     nan_scale: NanScale  #: effect of a NaN scale on its block
     split: Split | None  #: how wide elements are cut into parts
-
-    @cached_property
-    def _hash(self) -> int:
-        return hash(tuple(getattr(self, field.name) for field in fields(self)))
-
-    def __hash__(self) -> int:
-        return self._hash
 
 
 def packings(
@@ -221,44 +215,48 @@ def _block_scales(operand: Operand, how: Packing, exponents: bool) -> Array:
     """Return the scales of blocks, or with ``exponents`` their powers of two 2^e, for a kernel."""
     source, layout, power = how.source, how.layout, 0 if exponents else how.power
     signs = source.b_signs if how.which else source.a_signs
-    out = np.zeros((layout.count, how.depth // source.size, signs), how.dtype)
-    used = out[: len(operand.codes), : -(-operand.length // source.size)]
+    whole = (layout.count, how.depth // source.size, signs)
     if operand.scales is None:
-        used[:] = np.ldexp(1.0, power)
-        return layout.scales(out)
-    fmt = operand.scales.format
-    indices, table = compact(operand.scales.spread(source.size, operand.length), fmt)
+        found = np.full((1, 1, 1), np.ldexp(1.0, power), how.dtype)
+    else:
+        found = _scale_values(operand.scales.spread(source.size, operand.length), how, exponents)
+    if found.shape != whole:
+        short, found = np.repeat(found, signs // found.shape[2], axis=2), np.zeros(whole, how.dtype)
+        found[: len(operand.codes), : -(-operand.length // source.size)] = short
+    return layout.scales(found)
+
+
+def _scale_values(codes: Array, how: Packing, exponents: bool) -> Array:
+    """Return the values of scale codes in the lane's type, or with ``exponents`` 2^e."""
+    fmt, power = how.side.scale, 0 if exponents else how.power
     if fmt.bits <= MAX_TABLE_BITS:
         table = (_lane_powers if exponents else _lane_table)(fmt, power, how.dtype)
     else:
+        codes, table = compact(codes, fmt)
         table = powers(exponents_of(table, fmt)) if exponents else np.ldexp(table, power)
+    found = table.take(codes).astype(how.dtype, copy=False)
     if how.nan_scale is NanScale.ZERO and not exponents:
-        table = np.where(np.isnan(table), 0.0, table)
-    found = table[indices]
-    repeated = signs // found.shape[2]
-    used[:] = np.repeat(found, repeated, axis=2) if repeated > 1 else found
-    return layout.scales(out)
+        found[np.isnan(found)] = 0.0
+    return found
 
 
 # -- kept between products ------------------------------------------------------------------------
 
-#: Packed arrays of operands that many products read, by operand; see `keep`.
-_KEPT: WeakKeyDictionary[Operand, dict[Packing, _Half]] = WeakKeyDictionary()
-
 
 def keep(operand: Operand) -> None:
     """Let products cache the packed arrays of an operand as long as the operand lives."""
-    _KEPT.setdefault(operand, {})
+    operand.found.setdefault("packed", {})
 
 
 def _kept(operand: Operand, how: Packing) -> _Half:
     """Return the arrays of one operand, from the cache if `keep` was called for it."""
-    own = _KEPT.get(operand)
-    if own is None:
-        return _half(operand, how)
-    if how not in own:
-        own[how] = _half(operand, how)
-    return own[how]
+    own: dict[Packing, _Half] | None = operand.found.get("packed")
+    found = None if own is None else own.get(how)
+    if found is None:
+        found = _half(operand, how)
+        if own is not None:
+            own[how] = found
+    return found
 
 
 class _Tables(NamedTuple):

@@ -75,7 +75,7 @@ def byte_rows(
     if _shuffles(operand.format, machine):
         pack_rows, codes = nibbles_to_bytes.pack_nibble_rows, np.ascontiguousarray(codes)
     for sign, table in enumerate(_planes(operand.format, source.a_signs)):
-        pack_rows(codes, table.astype(np.int8), source.size, offset, out[sign], starts[sign])
+        pack_rows(codes, table, source.size, offset, out[sign], starts[sign])
     return out.view(np.int32), starts
 
 
@@ -103,7 +103,8 @@ def byte_panels(
         pack_panels, codes = nibbles_to_bytes.pack_nibble_panels, np.ascontiguousarray(codes)
     offset = byte_offset(operand.format, source)
     for sign, table in enumerate(_planes(operand.format, source.b_signs)):
-        unsigned = (abs(table) if source.b_signs > 1 else table + offset).astype(np.uint8)
+        wide = table.astype(np.int64)  # -128 has no magnitude of a byte
+        unsigned = (abs(wide) if source.b_signs > 1 else wide + offset).astype(np.uint8)
         pack_panels(codes, unsigned, out[sign])
     return out.view(np.int32)[..., 0]
 
@@ -113,12 +114,13 @@ def _shuffles(fmt: Format, machine: Machine) -> bool:
     return 1 << fmt.bits == nibbles_to_bytes.ENTRIES and machine.byte_shuffles
 
 
-def _planes(fmt: Format, signs: int) -> list[NDArray[np.int64]]:
+@lru_cache(maxsize=64)
+def _planes(fmt: Format, signs: int) -> list[NDArray[np.int8]]:
     """Return the integers of all codes, one plane per sign; codes of the other sign give zero."""
     found = _integers(fmt)
     assert found is not None
-    integers = found[0]
+    integers = found[0].astype(np.int8)
     if signs == 1:
         return [integers]
     negative = np.arange(integers.size) >> (fmt.bits - 1)
-    return [np.where(negative == sign, integers, 0) for sign in range(signs)]
+    return [np.where(negative == sign, integers, np.int8(0)) for sign in range(signs)]

@@ -21,7 +21,7 @@ from fpsim.compute.lanes.steps.step import Step, is_ieee, random_parameters
 from fpsim.compute.lanes.steps.sums import Slice
 from fpsim.compute.operands import MatmulOperands
 from fpsim.compute.plan import Plan
-from fpsim.compute.scalar.dot_products import canonical_nan, convert_fixed, encode_exact
+from fpsim.compute.scalar.dot_products import convert_fixed, encode_exact, with_nan
 from fpsim.formats.floating import FloatFormat
 from fpsim.formats.random_bits import RandomBits
 from fpsim.formats.rounding import Overflow
@@ -176,16 +176,17 @@ def _setup_of(
 
 
 def _native_codes(fmt: FloatFormat, values: Array) -> Array | None:
-    """Return the codes of values of float16, or of float32 or its upper bits; None for others."""
+    """Return the codes of values of float16, or of float32 or its upper bits; None for others.
+
+    NaN may have any sign and payload.
+    """
     if is_ieee(fmt, 5, 10, 15):
-        half = values.dtype == np.float16
-        codes = values.view(np.uint16) if half else half_bits(values)
-    elif is_ieee(fmt, 8, fmt.mantissa_bits, 127):
+        return values.view(np.uint16) if values.dtype == np.float16 else half_bits(values)
+    if is_ieee(fmt, 8, fmt.mantissa_bits, 127):
         bits = values.astype(np.float32, copy=False).view(np.uint32)
-        codes = (bits >> np.uint32(F32_BITS - 1 - fmt.mantissa_bits)).astype(fmt.dtype, copy=False)
-    else:
-        return None
-    return canonical_nan(fmt, values, codes)
+        below = F32_BITS - 1 - fmt.mantissa_bits
+        return (bits >> np.uint32(below)).astype(fmt.dtype) if below else bits
+    return None
 
 
 class _Job(NamedTuple):
@@ -209,10 +210,9 @@ class _Job(NamedTuple):
             return encode_exact(stage, values, random)
         codes = _native_codes(stage.result, values) if stage.overflow is Overflow.INF else None
         if codes is None:
-            codes = stage.result.encode(values, "rtz", str(stage.overflow))
-        if isinstance(stage, Aligned) and stage.nan not in (None, stage.result.nan_code):
-            codes[np.isnan(values)] = stage.nan
-        return np.asarray(codes)
+            codes = np.asarray(stage.result.encode(values, "rtz", str(stage.overflow)))
+        own = stage.nan if isinstance(stage, Aligned) else None
+        return with_nan(stage.result.nan_code if own is None else own, values, codes)
 
     def _fixed_codes(self, stage: Fixed, args: MatmulOperands, history: bool) -> Array:
         if not all_finite(args):
@@ -256,21 +256,23 @@ class _Job(NamedTuple):
         if history:
             c = self._run_history(c, random)
             m = len(c)
+        elif self.kernel.step.random:
+            self._run_parts(c, random)
         else:
-            self._run_tiles(c, random)
+            self._run_tiles(self.packed, c, _NO_RANDOM)
         return (c.view(np.float16) if lane is Lane.F16 else c)[:m, :n]
 
-    def _run_tiles(self, c: Array, random: Array | RandomBits | None) -> None:
+    def _run_tiles(self, packed: Packed, c: Array, random: Array) -> None:
         """Run the tiles of a matrix product on accumulators."""
-        parts: Iterable[tuple[slice, Array]] = [(slice(0, c.shape[0]), _NO_RANDOM)]
-        if self.kernel.step.random:
-            parts = self._random_parts(random, c.shape)
-        for rows, cube in parts:
+        a, b, *scales = packed
+        self.kernel.run(a, b, c, *self.kernel.numbers, random, *scales)
+
+    def _run_parts(self, c: Array, random: Array | RandomBits | None) -> None:
+        """Run the tiles of a matrix product, as many rows at a time as there are integers for."""
+        for rows, cube in self._random_parts(random, c.shape):
             whole = rows.stop - rows.start == c.shape[0]
             part = self.packed if whole else self.packed.rows(rows)
-            scales = part.x, part.y, part.x_powers, part.y_powers
-            numbers = self.kernel.numbers
-            self.kernel.run(part.a, part.b, c[rows], *numbers, cube, *scales, part.starts)
+            self._run_tiles(part, c[rows], cube)
 
     def _run_history(self, c: Array, random: Array | RandomBits | None) -> Array:
         """Return the accumulators (steps, N) after every step of dot products side by side."""

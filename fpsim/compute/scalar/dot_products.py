@@ -40,13 +40,13 @@ from fpsim.units.stages import (
 
 __all__ = [
     "add_up",
-    "canonical_nan",
     "convert_fixed",
     "dot_codes",
     "encode_exact",
     "outer_terms",
     "random_rows",
     "step_codes",
+    "with_nan",
 ]
 
 Array = NDArray[Any]
@@ -371,23 +371,23 @@ def encode_exact(stage: Exact, sums: Array, random: Array | None) -> Array:
     Returns:
         Codes in the shape of the sums.
     """
-    native = stage.format.name == "e8m23" and stage.overflow is Overflow.INF
-    if native and stage.rounding is Rounding.RNE:
+    native = stage.rounding is Rounding.RNE and stage.overflow is Overflow.INF
+    if native and stage.format.name == "e8m23":
         if sums.dtype != np.float32:
             with np.errstate(over="ignore"):
                 sums = sums.astype(np.float32)
-        return canonical_nan(stage.format, sums, sums.view(np.uint32))
+        return with_nan(stage.format.nan_code, sums, sums.view(np.uint32))
     bits = None if random is None else random.reshape(sums.shape)
     return stage.format.encode(
         sums, stage.rounding, str(stage.overflow), random=bits, random_bits=stage.random_bits
     )
 
 
-def canonical_nan(fmt: FloatFormat, values: Array, codes: Array) -> Array:
-    """Return codes with the format's NaN where a value is NaN.
+def with_nan(code: int | None, values: Array, codes: Array) -> Array:
+    """Return codes with one NaN wherever a value is NaN.
 
     Args:
-        fmt: a format with NaN.
+        code: the NaN of results; None if their format has none, so that no value is NaN.
         values: the values of the codes.
         codes: codes of the format, whose NaN may have any sign and payload.
 
@@ -395,4 +395,6 @@ def canonical_nan(fmt: FloatFormat, values: Array, codes: Array) -> Array:
         The codes.
     """
     nan = np.isnan(values)
-    return np.where(nan, fmt.dtype.type(fmt.nan_code), codes) if nan.any() else codes
+    if code is None or not np.count_nonzero(nan):
+        return codes
+    return np.where(nan, codes.dtype.type(code), codes)

@@ -10,12 +10,15 @@ from typing import Any
 from llvmlite import binding
 from numba.core import config as numba_config
 
+from fpsim.base.hashed_once import hashed_once
+
 __all__ = ["Machine"]
 
 #: The x86 features that code is chosen by; other processors have none of them.
 _FEATURES = ("f16c", "avx512f", "avx512bw", "avx512vnni", "avx512fp16")
 
 
+@hashed_once
 @dataclass(frozen=True)
 class Machine:
     """A processor, by LLVM's names of its features; `host` is the one that Numba compiles for.

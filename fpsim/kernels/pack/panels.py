@@ -27,10 +27,9 @@ __all__ = [
 
 @kernel()
 def mark_used(codes, used):
-    """Set ``used[code]`` for every code of an array (M, N)."""
-    for m in range(codes.shape[0]):
-        for n in range(codes.shape[1]):
-            used[codes[m, n]] = True
+    """Set ``used[code]`` for every code of a row."""
+    for code in codes:
+        used[code] = True
 
 
 @kernel(parallel=True)
