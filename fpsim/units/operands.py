@@ -155,7 +155,7 @@ class Operand:
     offsets: NDArray[np.float32] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave what products keep with the operand out of copies and pickles."""
+        """Leave `found` out of copies and pickles."""
         return {name: value for name, value in self.__dict__.items() if name != "_found"}
 
     def __post_init__(self) -> None:
