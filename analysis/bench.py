@@ -4,9 +4,11 @@
 Every figure is a ratio: the throughput of an fpsim kernel over that of `torch.matmul` in float32
 (matrix products, and dot products MAC for MAC) or of a numpy copy of the same float32 array
 (encoding and casts), same shape, same threads, best of several runs (of what takes seconds, fewer);
-the spread is by what share the middle run took longer. Absolute numbers are shown only to make the
-ratios readable. Some results of every product that is timed are computed again by
-the oracle.
+the spread is by what share the middle run took longer. The bound of a product is the time that its
+kernel alone takes for a MAC, its operands packed and its results not yet codes, in units of the
+time of one fused multiply-add in float32 on this processor: how many instructions of that cost a
+MAC takes. It is empty where scalar code or limbs compute. Absolute numbers are shown only to make
+the ratios readable. Some results of every product that is timed are computed again by the oracle.
 
     python analysis/bench.py [--threads 1 2] [--parts matmul tokens dots quantize casts] [--model]
                              [--machine host|avx512|avx2] [--json FILE]
@@ -43,6 +45,9 @@ from fpsim import oracle
 from fpsim.base.atomic_files import write_atomic
 from fpsim.base.philox import Philox
 from fpsim.blocks.block_format import BLOCK_FORMATS
+from fpsim.compute.lanes.run import packed_job
+from fpsim.compute.operands import MatmulOperands
+from fpsim.compute.plan import BackEnd, plan_matmul
 from fpsim.kernels.llvm.machine import Machine
 
 Work = Callable[[], object]
@@ -124,6 +129,8 @@ TOKENS = (
     ("nvidia-b200-mxf4", 32),
 )
 TOKEN_SHAPES = ((576, 1536), (4096, 4096))
+#: Shape of the product that finds the time of a fused multiply-add; its operands stay in the cache.
+FUSED_SHAPE = (64, 512, 64)
 ELEMENTS = 1 << 24
 #: Results of a product that the oracle computes again.
 CHECKED = 3
@@ -154,6 +161,9 @@ class Row:
     reference: float
     ratio: float
     spread: float
+    #: Fused multiply-adds of this processor in the time in which the kernel alone takes one MAC; 0
+    #: without a kernel in lanes.
+    bound: float = 0.0
 
 
 def _codes(fmt: fpsim.FloatFormat, shape: tuple[int, ...], stream: int) -> np.ndarray:
@@ -200,6 +210,28 @@ def _check(unit: fpsim.MacUnit, a: np.ndarray, b: np.ndarray, more: dict[str, An
             raise SystemExit(f"{unit.name}: result ({row}, {column}) is not what the oracle says")
 
 
+def _kernel_seconds(unit: fpsim.MacUnit, a: Any, b: Any, more: dict[str, Any]) -> float:
+    """Return the time of a product's kernel alone, operands packed, results not codes yet; or 0."""
+    machine = Machine.host()
+    args = MatmulOperands.check(unit.spec, a, b, **more)
+    plan = plan_matmul(unit.spec, args, machine)
+    if plan.back_end is not BackEnd.LANES:
+        return 0.0
+    job = packed_job(unit.spec, args.by_lane(plan.lanes) if plan.lanes > 1 else args, plan, machine)
+    return best(lambda: job.accumulators(None, args.random), 10)
+
+
+def _bound(macs: int, unit: fpsim.MacUnit, a: Any, b: Any, more: dict[str, Any]) -> float:
+    """Return how many fused multiply-adds take as long as the kernel alone takes for a MAC.
+
+    Both are measured at once, so that both run at the clock that the processor has just now.
+    """
+    fused, (m, k, n) = fpsim.get_unit("e2m1-chain-e8m23"), FUSED_SHAPE
+    x, y = _codes(fused.a, (m, k), 0), _codes(fused.b, (k, n), 1)
+    one = _kernel_seconds(fused, x, y, {}) / (m * k * n)
+    return _kernel_seconds(unit, a, b, more) / macs / one
+
+
 def token_rows(threads: int) -> Iterator[Row]:
     """Measure products of one row with a prepared matrix beside `torch.matmul`."""
     for k, n in TOKEN_SHAPES:
@@ -216,7 +248,8 @@ def token_rows(threads: int) -> Iterator[Row]:
             label = f"1 x {k} x {n}: {name} + scales per {block}"
             micro = f"{seconds * 1e6:.0f} us, torch {reference * 1e6:.0f} us"
             rates = k * n / seconds / 1e9, k * n / reference / 1e9
-            yield Row(label, micro, threads, *rates, reference / seconds, spread)
+            bound = _bound(k * n, unit, a, kept, {"a_scale": more["a_scale"]})
+            yield Row(label, micro, threads, *rates, reference / seconds, spread, bound)
 
 
 def matmul_rows(threads: int) -> Iterator[Row]:
@@ -242,6 +275,7 @@ def matmul_rows(threads: int) -> Iterator[Row]:
             macs / reference / 1e9,
             reference / seconds,
             spread,
+            _bound(macs, unit, a, b, more),
         )
 
 
@@ -403,10 +437,12 @@ def _hold_to(machine: str) -> None:
 def _show(rows: list[Row], header: dict[str, str]) -> None:
     title = "Throughput beside torch.matmul (or a numpy copy) in float32"
     table = Table(title=f"{title}\n{header['processor']} ({header['instructions']})")
-    for column in ("what", "kernel", "threads", "G/s", "reference G/s", "ratio", "spread"):
+    heads = ("what", "kernel", "threads", "G/s", "reference G/s", "ratio", "spread", "bound")
+    for column in heads:
         table.add_column(column, justify="left" if column in ("what", "kernel") else "right")
     for r in rows:
         numbers = (f"{r.rate:.3g}", f"{r.reference:.3g}", f"{r.ratio:.3g}", f"{r.spread:.0%}")
+        numbers += (f"{r.bound:.2g}" if r.bound else "",)
         table.add_row(r.what, r.kernel, str(r.threads), *numbers)
     Console(width=120).print(table)
 

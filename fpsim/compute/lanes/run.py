@@ -32,7 +32,7 @@ from fpsim.kernels.llvm.vector import Lane
 from fpsim.units.spec import MacSpec
 from fpsim.units.stages import Aligned, Exact, Fixed
 
-__all__ = ["run_lanes", "run_slices", "run_steps", "run_values"]
+__all__ = ["Job", "packed_job", "run_lanes", "run_slices", "run_steps", "run_values"]
 
 Array = NDArray[Any]
 _NO_RANDOM = np.zeros((1, 1, 1), dtype=np.uint32)
@@ -54,7 +54,7 @@ def run_lanes(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine)
         FpsimError: a result that the accumulator has no code for, or a NaN or infinite operand or
             scale of a fixed-point unit.
     """
-    return _job(spec, args, plan, machine).codes(args)
+    return packed_job(spec, args, plan, machine).codes(args)
 
 
 def run_steps(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine) -> Array:
@@ -73,7 +73,7 @@ def run_steps(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine)
         FpsimError: a result that the accumulator has no code for, or a NaN or infinite operand or
             scale of a fixed-point unit.
     """
-    return _job(spec, args, plan, machine).codes(args, history=True)
+    return packed_job(spec, args, plan, machine).codes(args, history=True)
 
 
 def run_values(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine) -> Array:
@@ -90,7 +90,7 @@ def run_values(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine
     """
     assert plan.step is not None
     first = None if args.c is None else plan.step.stage.initial.decode(args.c)
-    return _job(spec, args, plan, machine).accumulators(first, args.random, history=True)
+    return packed_job(spec, args, plan, machine).accumulators(first, args.random, history=True)
 
 
 def run_slices(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine) -> Array:
@@ -106,7 +106,7 @@ def run_slices(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine
         Values (slices, M, N), float64, multiples of each slice's 2^s; their sum over all slices is
         to the exact sum.
     """
-    job, found = _job(spec, args, plan, machine), []
+    job, found = packed_job(spec, args, plan, machine), []
     assert isinstance(plan.step, Slice)
     for last, width in plan.slices:
         kernel = replace(job.kernel, step=replace(plan.step, last=last, width=width))
@@ -115,12 +115,22 @@ def run_slices(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine
     return np.stack(found)
 
 
-def _job(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine) -> _Job:
-    """Return the step of a plan with packed operands."""
+def packed_job(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine) -> Job:
+    """Return the kernel of a plan with packed operands: all that a product takes but its codes.
+
+    Args:
+        spec: the unit.
+        args: operands of the product.
+        plan: a plan with a step; it caches the layout of operands between products.
+        machine: the processor to generate code for.
+
+    Returns:
+        The kernel and the operands in the layout that it reads.
+    """
     if not plan.setups:
         plan.setups.append(_setup_of(spec, args, plan, machine))
     kernel, operands = plan.setups[0]
-    return _Job(kernel, pack(args, operands), args.shape, args.length)
+    return Job(kernel, pack(args, operands), args.shape, args.length)
 
 
 @dataclass(frozen=True)
@@ -189,7 +199,7 @@ def _native_codes(fmt: FloatFormat, values: Array) -> Array | None:
     return None
 
 
-class _Job(NamedTuple):
+class Job(NamedTuple):
     """A kernel with packed operands, for a result of shape (M, N)."""
 
     kernel: _Kernel
