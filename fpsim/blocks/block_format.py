@@ -340,7 +340,8 @@ class BlockFormat:
         policy = self._policy(nan)
         array = as_floats(x, "x")
         axis = check_axis(axis, array.ndim)
-        rows = np.ascontiguousarray(np.moveaxis(array, axis, -1))
+        last = axis == array.ndim - 1
+        rows = np.ascontiguousarray(array if last else np.moveaxis(array, axis, -1))
         shape = scales_shape(self.block, rows.shape, rows.ndim - 1)
         length = rows.shape[-1]
         check_row_tables(self, rows.shape[:-1])

@@ -211,9 +211,11 @@ class SimulatedLinear:
         self.macs += values.size * self.in_features
         if self.inputs is not None:
             self.inputs[self.name] = cast
-        out = torch.from_numpy(values).to(x.device)[None]
+        out = torch.from_numpy(values).to(x.device)
+        if not torch.is_grad_enabled():
+            return out
         rows = x.reshape(1, -1, self.in_features)
-        return straight_through(rows, matrix[None], out, [(cast, weight)])[0]
+        return straight_through(rows, matrix[None], out[None], [(cast, weight)])[0]
 
     def _float(
         self, x: torch.Tensor, matrix: torch.Tensor, weight: Operand | torch.Tensor | None

@@ -9,7 +9,7 @@ from support.helpers import DETERMINISTIC, by_default, chain, oracle_matmul
 from support.kernel_cases import operands
 from support.machines import MACHINES, On
 
-from fpsim import FixedFormat, FloatFormat, MacUnit
+from fpsim import FixedFormat, FloatFormat, MacUnit, get_unit
 from fpsim.kernels.llvm.machine import Machine
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -162,3 +162,18 @@ def test_sums_at_the_bottom_of_float32() -> None:
             start = np.broadcast_to(c, (6, c.size))
             expected = oracle_matmul(unit, rows, columns, start, *scales)
             assert np.array_equal(unit.matmul(rows, columns, start, *scales), expected)
+
+
+@pytest.mark.parametrize("groups", [1, 6, 7])
+def test_blocks_that_only_fill_a_window_up_have_no_exponent(groups: int) -> None:
+    """Small scales: an exponent of 0 in the padding would shift every term out of the window."""
+    unit, rng = get_unit("e2m1-block32-into-aligned4f10-e8m13"), np.random.default_rng(0)
+    a, b = rng.integers(0, 16, (3, 32 * groups)), rng.integers(0, 16, (32 * groups, 5))
+    x, y = rng.integers(80, 95, (3, groups)), rng.integers(80, 95, (groups, 5))
+    plan = unit.plan(a, b, a_scale=x, b_scale=y)
+    assert plan.step is not None and plan.step.powers
+    found = unit.matmul(a, b, a_scale=x, b_scale=y)
+    assert np.array_equal(found, oracle_matmul(unit, a, b, a_scale=x, b_scale=y))
+    # Without any scale of a, the scales of b alone say how large a term is.
+    found = unit.matmul(a, b, b_scale=y)
+    assert np.array_equal(found, oracle_matmul(unit, a, b, b_scale=y))

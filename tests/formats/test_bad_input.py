@@ -182,3 +182,13 @@ def test_values_are_encoded_while_torch_is_being_imported(monkeypatch: pytest.Mo
     """Another thread's import leaves a module without names for a while."""
     monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))
     assert get_format("e2m1").encode(ONE).tolist() == [2]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.uint64])
+@pytest.mark.parametrize("place", [0, 1, 98, 99])
+def test_a_wide_code_is_found_wherever_it_stands(place: int, dtype: Any) -> None:
+    codes = np.full((10, 10), 3, dtype)
+    codes.flat[place] = 16
+    for given in (codes, codes.T):
+        with pytest.raises(FpsimError, match="codes: 16 is not a code of e2m1"):
+            get_format("e2m1").decode(given)
