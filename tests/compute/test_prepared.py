@@ -185,3 +185,23 @@ def test_a_row_takes_few_calls(name: str) -> None:
     finally:
         sys.setprofile(None)
     assert events.count("call") < 120
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "e5m10-exact-e8m23", "e5m10-chain-e8m23", "e5m10-chain-e5m10", "e5m10-chain-e8m7",
+        "nvidia-a100-fp16", "nvidia-h100-e4m3",
+    ],
+)  # fmt: skip
+def test_nan_of_any_sign_becomes_the_one_nan_of_results(name: str) -> None:
+    unit = fpsim.get_unit(name)
+    a, b, _ = made(unit, 4)
+    fmt = unit.spec.a
+    assert isinstance(fmt, fpsim.FloatFormat) and fmt.nan_code is not None
+    a[0, 3], a[1, 5] = fmt.nan_code, fmt.nan_code | fmt.sign_bit
+    if fmt.inf_code is not None:
+        a[2, 7], b[7] = fmt.inf_code, 0  # infinity times zero
+    wanted = oracle_matmul(unit, a[:3], b[:, :2])
+    assert np.array_equal(unit.matmul(a, b)[:3, :2], wanted)
+    assert np.isnan(unit.result.decode(wanted[:2])).all()
