@@ -253,9 +253,15 @@ class Job(NamedTuple):
     def accumulators(
         self, start: Array | None, random: Array | RandomBits | None, history: bool = False
     ) -> Array:
-        """Return the last accumulators (M, N) as lane values; ``start`` holds the initial ones.
+        """Return the accumulators as lane values.
 
-        With ``history``, for paired operands, return the accumulators of every step, (steps, N).
+        Args:
+            start: the initial accumulators (M, N); None: +0.
+            random: random integers (M, N, roundings) or their seed, for a step that takes some.
+            history: whether paired operands give the accumulators of every step.
+
+        Returns:
+            The last accumulators (M, N), or with ``history`` those of every step, (steps, N).
         """
         (m, n), lane = self.shape, self.kernel.step.lane
         c = np.zeros(self.packed.padded, lane.dtype)
