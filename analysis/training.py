@@ -32,7 +32,9 @@ LARGER = replace(
     SETTINGS, steps=500, layers=5, hidden=192, intermediate=512, batch=4, window=128
 )  # fmt: skip
 #: Arms trained at that size, too.
-LARGER_ARMS = ("float32", "nvfp4-train", "mxfp4-train", "E5M10", "E4M9 saturated")
+LARGER_ARMS = (
+    "float32", "nvfp4-train", "mxfp4-train", "mxfp4 STE", "E5M10", "E4M9 saturated",
+)  # fmt: skip
 SEEDS = (1, 2, 3)
 #: NVFP4 with block scales up to 8: products that an E5M10 accumulator can hold.
 NARROW = "nvfp4-train:range=8"
