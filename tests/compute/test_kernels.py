@@ -132,9 +132,9 @@ _STOCHASTIC = {
 }
 for _name, (_format, _bits, _policy, _shifts) in _STOCHASTIC.items():
     CASES[_name] = "this", chain(_format, "sr", _policy, random_bits=_bits), _shifts
-#: The processor is told how to round where its instructions do not carry a mode.
+#: The processor's mode says how to round where its instructions do not carry a mode.
 CASES |= {
-    f"{name}-told": ("none", *case[1:])
+    f"{name}-mode": ("none", *case[1:])
     for name, case in CASES.items()
     if name.startswith(("float-r", "shifted32-r", "magic32-rtz", "masked32-sr", "masked64-sr"))
     and not name.startswith("shifted32-rne")
@@ -154,7 +154,7 @@ def skip_without(kernel: str) -> None:
     """Skip what this processor truly cannot run."""
     kind = kernel.removesuffix("-saturate")
     needs = "f16c" if kind.startswith("via-half") else None
-    if "-told" in kind:
+    if "-mode" in kind:
         return
     if kind.startswith(("half", "shifted16")):
         needs = "avx512fp16"
@@ -189,8 +189,8 @@ def test_kernel(kernel: str) -> None:
     """One panel and a bit, rows that are no multiple of the tile, random scales on each product."""
     skip_without(kernel)
     features, unit, shifts = CASES[kernel]
-    told = "-told" in kernel or kernel.startswith("via-half-r")
-    on = On(unit, MACHINES[features], any_step if told else carried)
+    by_mode = "-mode" in kernel or kernel.startswith("via-half-r")
+    on = On(unit, MACHINES[features], any_step if by_mode else carried)
     arguments = operands(unit, shifts, (5, 4, 131 if kernel.startswith("half") else 67))
     sum_of_a_kind(kernel, unit, arguments)
     if "-seeded" in kernel:
@@ -237,7 +237,7 @@ def test_processors_without_the_instructions_get_no_such_kernel() -> None:
     assert kernels == ["shifted32-rne", "shifted32-rne", "via-half", "half"]
     unit = chain("e5m2", "rtz")
     plans = [On(unit, Machine(frozenset(x))).plan(a, b) for x in ((), ("avx512f",))]
-    assert [plan.kernel for plan in plans] == ["shifted32-rtz-told", "shifted32-rtz"]
+    assert [plan.kernel for plan in plans] == ["shifted32-rtz-mode", "shifted32-rtz"]
 
 
 # -- bounds on exact sums ------------------------------------------------------------------------

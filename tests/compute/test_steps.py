@@ -180,10 +180,8 @@ TOLD = {
 @pytest.mark.parametrize(
     "name", by_default(TOLD, [name for name in TOLD if name != "amd-cdna3-fp16"], "sweep")
 )
-def test_a_processor_that_is_told_how_to_round_has_the_oracles_bits(
-    name: str, features: str
-) -> None:
-    """Instructions that carry no mode round as the processor is told, in the tile only."""
+def test_a_processor_whose_mode_is_set_has_the_oracles_bits(name: str, features: str) -> None:
+    """Instructions that carry no mode round by the mode that is set, in the tile only."""
     unit, rows, columns, length = get_unit(name), 4, 8, 64
     rng = np.random.default_rng(len(name))
     a, b = (

@@ -58,7 +58,7 @@ class Machine:
         return "avx512f" in self.features
 
     @property
-    def told(self) -> Machine:
+    def with_mode(self) -> Machine:
         """The processor while its own rounding mode is set: as if instructions carried it."""
         return replace(self, features=self.features | {"avx512f"})
 

@@ -208,11 +208,11 @@ def _call(typingctx: Any, code: Any, pointers: Any, sizes: Any) -> Any:
         kind, number = ir.FunctionType(ir.VoidType(), [ir.IntType(32)]), ir.IntType(32)
         tell = cgutils.get_or_insert_function(builder.module, kind, "llvm.set.rounding")
         nearest = ir.Constant(number, _MODES[""])
-        told = builder.trunc(mode, number)
-        with builder.if_then(builder.icmp_signed("!=", told, nearest)):
-            builder.call(tell, [told])
+        set_to = builder.trunc(mode, number)
+        with builder.if_then(builder.icmp_signed("!=", set_to, nearest)):
+            builder.call(tell, [set_to])
         builder.call(function, [builder.bitcast(table, TILE.args[0]), *sizes])
-        with builder.if_then(builder.icmp_signed("!=", told, nearest)):
+        with builder.if_then(builder.icmp_signed("!=", set_to, nearest)):
             builder.call(tell, [nearest])
         return context.get_dummy_value()
 

@@ -187,11 +187,11 @@ class _Native(Step):
 class _ThroughHalf(Step):
     """A float32 add, then the processor's rounding to float16: 24 >= 2 * 11 + 2 is innocuous.
 
-    With ``told`` the processor's mode is the stage's directed mode for both, which amounts to one
-    rounding.
+    With ``sets_mode`` the processor's mode is the stage's directed mode for both, which amounts to
+    one rounding.
     """
 
-    told: bool = False
+    sets_mode: bool = False
 
     kind = "via-half"
     cells = (4, 4)
@@ -199,7 +199,7 @@ class _ThroughHalf(Step):
     @property
     def direction(self) -> str:
         """The stage's mode if the processor is set to it."""
-        return str(self.stage.rounding) if self.told else ""
+        return str(self.stage.rounding) if self.sets_mode else ""
 
     @property
     def flags(self) -> tuple[Any, ...]:
@@ -211,7 +211,7 @@ class _ThroughHalf(Step):
         stage, fmt, q = self.stage, self.stage.format, sum(bounds.bits)
         policy = stage.overflow in (Overflow.INF, Overflow.SATURATE)
         fits = machine.converts_half and policy and is_ieee(fmt, 5, 10, 15)
-        if self.told:
+        if self.sets_mode:
             held = _in_float32(bounds) and max(bounds.bits) <= machine.float32_bits
             if not (fits and held and stage.rounding in DIRECTED):
                 return None
@@ -450,7 +450,7 @@ class _OneWay(Step):
     @property
     def name(self) -> str:
         """The name that plans print."""
-        return f"{self.inner.name}-told"
+        return f"{self.inner.name}-mode"
 
     @property
     def flags(self) -> tuple[Any, ...]:
@@ -461,7 +461,7 @@ class _OneWay(Step):
         """Return why the inner step is exact on a processor that rounds in the set mode."""
         if machine.directed:
             return None
-        why = self.inner.exact_for(bounds, machine.told)
+        why = self.inner.exact_for(bounds, machine.with_mode)
         return why and f"{why}; the processor rounds {self.direction} meanwhile"
 
     def parameters(self) -> Numbers:

@@ -71,12 +71,12 @@ def window_steps(stage: Aligned, bounds: Bounds) -> Iterator[Step]:
         spare = _spare_bits(stage, bounds)
         if spare is not None:
             joined = Window(stage, Lane.F32, Carrier.INT32, True, scaled, spare=spare)
-            yield from (joined, replace(joined, told=True))
+            yield from (joined, replace(joined, sets_mode=True))
     elif not limited:
         native = stage.rounding in CONVERSIONS and is_ieee(stage.format, 8, 23, 127)
         for split in (False, True):
             own = Window(stage, Lane.F32, Carrier.INT32, native, scaled, split=split)
-            yield from (own, replace(own, told=True))
+            yield from (own, replace(own, sets_mode=True))
         yield Window(stage, Lane.F32, Carrier.FLOATS, False, scaled)
     yield Window(stage, Lane.F64, Carrier.FLOATS, False, scaled, limited)
     yield Window(stage, Lane.F64, Carrier.INT64, False, scaled, limited, bounds.finite)
@@ -230,7 +230,7 @@ class Window(Step):
     finite: bool = False  #: whether no operand is NaN or infinite
     split: bool = False  #: only the sum of products fits 32 bits; halves of it and of c are added
     spare: tuple[int, int] = (0, 0)  #: bits of a joined window in 32-bit integers
-    told: bool = False  #: the processor's mode is set to convert integers of many bits
+    sets_mode: bool = False  #: the processor's mode is set to convert integers of many bits
 
     @property
     def kind(self) -> str:  # type: ignore[override]
@@ -253,7 +253,7 @@ class Window(Step):
     @property
     def direction(self) -> str:
         """Mode set in the processor for conversions of 32-bit integers; all else is exact."""
-        return self._conversion if self.told else ""
+        return self._conversion if self.sets_mode else ""
 
     @property
     def _conversion(self) -> str:
@@ -282,7 +282,7 @@ class Window(Step):
             "native" * self.native,
             "{}+{}".format(*self.spare) * any(self.spare),
             "split" * self.split,
-            "told" * self.told,
+            "mode" * self.sets_mode,
         )
 
     # -- lemma -------------------------------------------------------------------------------------
@@ -339,7 +339,7 @@ class Window(Step):
     def _converts(self, exact: bool, machine: Machine) -> bool:
         """Return whether the conversion of 32-bit integers rounds as the stage, or is exact."""
         plain = exact or self._conversion == Rounding.RNE
-        return not (plain or machine.directed) if self.told else plain or machine.directed
+        return not (plain or machine.directed) if self.sets_mode else plain or machine.directed
 
     def _in_int64(self, bounds: Bounds) -> str | None:
         """Return why 64-bit integers hold the windows, and float64 two bits beyond the result."""
