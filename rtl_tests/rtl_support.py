@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the RTL tests share: the simulators of this machine, and vectors cut to a test's size."""
+"""What the RTL tests share: the tools of this machine, and vectors cut to a test's size."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from fpsim.base.errors import SimulatorMissing
 from fpsim.hdl.bench.simulator import Simulator, find
+from fpsim.hdl.rtl import yosys
 from fpsim.hdl.rtl.parameters import RtlTop
 from fpsim.hdl.rtl.rtl_codes import is_table, parameter_text
 from fpsim.units.spec import MacSpec
@@ -23,6 +25,16 @@ from fpsim.vectors.sets.vector_set import Section, VectorSet
 HERE = Path(__file__).parent
 
 WriteVectors = Callable[[VectorSet | VectorPlan], Path]
+
+
+HAS_YOSYS = pytest.mark.skipif(
+    not yosys.available(), reason="yosys is not installed; pip install 'fpsim[rtl]'"
+)
+
+
+def runs_yosys(test: Any) -> Any:
+    """Leave a test to the sweep: Yosys compiles itself for a minute when it first runs."""
+    return pytest.mark.sweep(HAS_YOSYS(test))
 
 
 def installed(name: str) -> Simulator:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from faults.array_faults import ARRAY_FAULTS, MODULE
 from faults.faults import Fault, inject
+from rtl_support import runs_yosys
 from rtl_units import aligned, block, chain, fixed, name, tree
 
 from fpsim import get_unit, vectors
@@ -21,7 +22,6 @@ from fpsim.cli import main
 from fpsim.hdl.bench.array_bench import ArrayReport, run_tiles
 from fpsim.hdl.bench.build_dir import SimulationFailed
 from fpsim.hdl.bench.simulator import Simulator
-from fpsim.hdl.rtl import yosys
 from fpsim.hdl.rtl.array import Dataflow, ProductShape, SystolicArray
 from fpsim.hdl.rtl.array_text import array_name, array_parts, array_top
 from fpsim.hdl.rtl.parameters import RtlTop
@@ -244,8 +244,7 @@ def lint(command: list[str], top: RtlTop, tool: Simulator) -> str:
     return "\n".join(line for line in output.splitlines() if not line.startswith("- "))
 
 
-@pytest.mark.sweep
-@pytest.mark.skipif(not yosys.available(), reason="yosys is not installed")
+@runs_yosys
 @pytest.mark.parametrize("flow", Dataflow)
 def test_an_array_maps_onto_gates(flow: Dataflow, tmp_path: Path) -> None:
     array = array_of(fixed(8, -2), flow, rows=2, columns=2)

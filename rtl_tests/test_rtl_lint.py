@@ -75,7 +75,7 @@ def icarus_command(top: RtlTop, tmp_path: Path) -> list[str]:
     return [*command, *parameters, *map(str, top.sources)]
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("spec", [*golden(), *TYPICAL, *EXTREMES], ids=name)
 def test_verilator_warns_of_nothing(spec: MacSpec, verilator: Simulator) -> None:
     top = rtl_top(spec)
@@ -90,7 +90,7 @@ def test_icarus_warns_of_nothing(spec: MacSpec, icarus: Simulator, tmp_path: Pat
     assert compile_only(icarus_command(rtl_top(spec), tmp_path), icarus) == ""
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize(("spec", "options"), STREAMS)
 def test_no_tool_warns_of_a_stream(
     spec: MacSpec, options: dict[str, Any], verilator: Simulator, icarus: Simulator, tmp_path: Path

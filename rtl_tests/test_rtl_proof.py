@@ -8,19 +8,18 @@ from pathlib import Path
 
 import pytest
 from faults.faults import FAULTS, inject
+from rtl_support import HAS_YOSYS
 from rtl_units import ROUNDINGS
 
 from fpsim import get_format
 from fpsim.base.errors import FpsimError
 from fpsim.formats.floating import FloatFormat
 from fpsim.formats.rounding import Overflow, Rounding
-from fpsim.hdl.rtl import yosys
 from fpsim.hdl.rtl.parameters import sources_of
 from fpsim.hdl.rtl.proof import Leaf, adder, decoder, multiplier, prove, rounder
 
-pytestmark = pytest.mark.skipif(
-    not yosys.available(), reason="yosys is not installed; pip install 'fpsim[rtl]'"
-)
+#: Yosys compiles itself for a minute when it first runs.
+pytestmark = [HAS_YOSYS, pytest.mark.sweep]
 
 OPERANDS = [
     "e2m1",

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from faults.faults import FAULTS, inject
-from rtl_support import HERE
+from rtl_support import HAS_YOSYS, HERE
 
 import fpsim
 from fpsim import oracle
@@ -27,15 +27,13 @@ from fpsim.hdl.prove.prove import NOT_DECIDED, PROVED, REFUTED
 from fpsim.hdl.prove.report import Judged, ProofTask, prove_reference, prove_your_design
 from fpsim.hdl.prove.steps import Deadline
 from fpsim.hdl.prove.words import Algebra, Word
-from fpsim.hdl.rtl import yosys
 from fpsim.hdl.rtl.parameters import RtlTop, rtl_top
 from fpsim.units.spec import MacSpec
 from fpsim.vectors.sets.record import Op, Record
 
 pytest.importorskip("bitwuzla", reason="bitwuzla is not installed; pip install 'fpsim[prove]'")
-pytestmark = pytest.mark.skipif(
-    not yosys.available(), reason="yosys is not installed; pip install 'fpsim[rtl]'"
-)
+#: Yosys compiles itself for a minute when it first runs.
+pytestmark = [HAS_YOSYS, pytest.mark.sweep]
 
 PROVED_DESIGNS = HERE / "designs" / "proved"
 EXAMPLE = HERE.parent / "examples" / "own-mac"

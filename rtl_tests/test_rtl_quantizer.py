@@ -18,7 +18,7 @@ import pytest
 from faults.faults import Fault, inject
 from faults.quantizer_faults import QUANTIZER_FAULTS
 from rtl_blocks import run_blocks
-from rtl_support import HERE
+from rtl_support import HERE, runs_yosys
 
 from fpsim import BlockFormat, get_block_format, get_format
 from fpsim.base.errors import FpsimError
@@ -26,7 +26,6 @@ from fpsim.cli import main
 from fpsim.formats.floating import FloatFormat
 from fpsim.hdl.bench.build_dir import SimulationFailed
 from fpsim.hdl.bench.simulator import Simulator
-from fpsim.hdl.rtl import yosys
 from fpsim.hdl.rtl.parameters import RtlTop
 from fpsim.hdl.rtl.proof import Leaf, prove
 from fpsim.hdl.rtl.quantizer import quantizer_top
@@ -270,11 +269,7 @@ def lint(command: list[str], top: RtlTop, tool: Simulator) -> str:
     return "\n".join(line for line in output.splitlines() if not line.startswith("- "))
 
 
-needs_yosys = pytest.mark.skipif(not yosys.available(), reason="yosys is not installed")
-
-
-@pytest.mark.sweep
-@needs_yosys
+@runs_yosys
 @pytest.mark.parametrize("name", ["mx-rtz", "target", "signs"])
 def test_a_quantizer_maps_onto_gates(name: str, tmp_path: Path) -> None:
     operation = quantizer(name, "e8m7")
@@ -308,8 +303,7 @@ def scale_leaf(name: str) -> Leaf:
     )  # fmt: skip
 
 
-@needs_yosys
-@pytest.mark.sweep
+@runs_yosys
 @pytest.mark.parametrize(
     "name",
     ["mxfp4", "mxfp4-rceil", "mxfp4-ceil", "mxfp4-even", "amxfp4", "amdfp4", "least", "keep"],
@@ -318,8 +312,7 @@ def test_scales_are_proved(name: str, tmp_path: Path) -> None:
     prove(scale_leaf(name), tmp_path)
 
 
-@needs_yosys
-@pytest.mark.sweep
+@runs_yosys
 def test_a_faulty_scale_is_refuted(tmp_path: Path) -> None:
     (fault,) = (f for _, f in QUANTIZER_FAULTS if f.name == "even looks at a bit more")
     leaf = scale_leaf("mxfp4-even")
@@ -409,8 +402,7 @@ def test_a_wrong_command_is_told_in_a_sentence(
     assert shown.err.startswith(f"fpsim: {message}") and shown.err.count("\n") == 1
 
 
-@pytest.mark.sweep
-@needs_yosys
+@runs_yosys
 def test_the_command_prints_the_area(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     own = BlockFormat.from_dict({"name": "mx-rtz", **OWN["mx-rtz"]})
     path = tmp_path / "own.toml"

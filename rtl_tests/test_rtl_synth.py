@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
-from rtl_support import HERE
+from rtl_support import HERE, runs_yosys
 from rtl_units import (
     aligned,
     block,
@@ -31,10 +31,6 @@ from fpsim.hdl.rtl.cell_library import CELLS, FLIPFLOPS, liberty
 from fpsim.hdl.rtl.parameters import RtlTop, rtl_top
 from fpsim.hdl.rtl.synthesis import synthesise
 from fpsim.units.spec import MacSpec
-
-needs_yosys = pytest.mark.skipif(
-    not yosys.available(), reason="yosys is not installed; pip install 'fpsim[rtl]'"
-)
 
 SMALL = [
     chain("e4m3"),
@@ -59,8 +55,7 @@ PUBLISHED.append(get_unit("e2m1.e5m2.split-block4-into-chain-e8m23").spec)
 AREAS = Path("analysis/results/area.csv")
 
 
-@pytest.mark.one_in(3)
-@needs_yosys
+@runs_yosys
 @pytest.mark.parametrize(
     ("spec", "stream"), [*((spec, True) for spec in SMALL), *((spec, False) for spec in SMALL[:2])]
 )
@@ -73,7 +68,7 @@ def test_every_top_maps(spec: MacSpec, stream: bool, tmp_path: Path) -> None:
     assert cost.cells > cost.flipflops and cost.logic_area > cost.depth > 5
 
 
-@needs_yosys
+@runs_yosys
 @pytest.mark.sweep
 @pytest.mark.parametrize(("spec", "within"), COMPOSED)
 def test_composed_stages_map(spec: MacSpec, within: int, tmp_path: Path) -> None:
@@ -82,14 +77,14 @@ def test_composed_stages_map(spec: MacSpec, within: int, tmp_path: Path) -> None
     assert cost.depth > 5
 
 
-@needs_yosys
+@runs_yosys
 @pytest.mark.slow
 @pytest.mark.parametrize("spec", PUBLISHED, ids=name)
 def test_every_published_unit_maps(spec: MacSpec, tmp_path: Path) -> None:
     assert synthesise(rtl_top(spec, stream=True), tmp_path).flipflops > spec.result.bits
 
 
-@needs_yosys
+@runs_yosys
 def test_area_is_the_sum_of_the_stated_cells(tmp_path: Path) -> None:
     cost = synthesise(rtl_top(fixed(8, -2)), tmp_path)
     netlist = json.loads((tmp_path / "netlist.json").read_text())["modules"]["mac_fixed"]
@@ -98,7 +93,7 @@ def test_area_is_the_sum_of_the_stated_cells(tmp_path: Path) -> None:
     assert all(f"cell({name}) {{ area: {area};" in liberty() for name, area in areas.items())
 
 
-@needs_yosys
+@runs_yosys
 def test_depth_counts_cells_in_a_row(tmp_path: Path) -> None:
     source = tmp_path / "parity.sv"
     source.write_text("module parity(input a, b, c, d, output y); assign y = a^b^c^d; endmodule\n")
@@ -107,7 +102,7 @@ def test_depth_counts_cells_in_a_row(tmp_path: Path) -> None:
 
 
 @pytest.mark.sweep
-@needs_yosys
+@runs_yosys
 def test_a_pipeline_adds_registers_and_shortens_paths(tmp_path: Path) -> None:
     spec = tree(4, "e4m3", "e2m1", "e2m1")
     flat, piped = (
@@ -116,14 +111,14 @@ def test_a_pipeline_adds_registers_and_shortens_paths(tmp_path: Path) -> None:
     assert piped.flipflops > flat.flipflops and piped.depth < flat.depth
 
 
-@needs_yosys
+@runs_yosys
 def test_a_latch_is_refused(tmp_path: Path) -> None:
     top = RtlTop("latch", {}, (HERE / "designs" / "latch.sv",), {})
     with pytest.raises(FpsimError, match=r"^yosys: failed:\nERROR: .*D latches are not supported"):
         synthesise(top, tmp_path)
 
 
-@needs_yosys
+@runs_yosys
 def test_a_design_that_does_not_parse_is_shown(tmp_path: Path) -> None:
     source = tmp_path / "broken.sv"
     source.write_text("module broken(input a, output y); assign y = ; endmodule\n")
@@ -141,7 +136,7 @@ def test_missing_yosys_says_how_to_install_it(
         synthesise(rtl_top(SMALL[0]), tmp_path)
 
 
-@needs_yosys
+@runs_yosys
 def test_the_command_reports_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["synth", "e2m1-fixed8q2", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rtl_support import compile_only, verilator_command
+from rtl_support import compile_only, runs_yosys, verilator_command
 from rtl_units import blocks, chain, exact, fixed, scaled
 
 import fpsim
@@ -17,7 +17,6 @@ from fpsim.blocks.code_table import CodeTable
 from fpsim.cli import main
 from fpsim.hdl.bench.simulator import Simulator
 from fpsim.hdl.dut.dut_toml import read_dut
-from fpsim.hdl.rtl import yosys
 from fpsim.hdl.rtl.instantiation import instantiation
 from fpsim.hdl.rtl.parameters import rtl_top, sources_of
 from fpsim.hdl.rtl.proof import lookup, prove
@@ -26,8 +25,6 @@ from fpsim.hdl.rtl.rtl_codes import TABLE_ENTRY
 from fpsim.hdl.rtl.synthesis import synthesise
 from fpsim.hdl.verify.verify import Plan, Report, verify_design
 from fpsim.units.spec import MacSpec
-
-needs_yosys = pytest.mark.skipif(not yosys.available(), reason="yosys is not installed")
 
 #: Units and the tables of their operands: one for each top, and for what can differ.
 NF4 = chain("e5m10", "e5m10", "e2m1"), {"a": "nf4"}
@@ -129,20 +126,20 @@ def test_no_tool_warns(case: Case, verilator: Simulator, icarus: Simulator, tmp_
     assert compile_only([*command, *map(str, top.sources), str(user)], icarus) == ""
 
 
-@needs_yosys
+@runs_yosys
 @pytest.mark.parametrize("case", [NF4, BNB], ids=names_of)
 def test_a_look_up_maps_onto_gates_alone(case: Case, tmp_path: Path) -> None:
     own = synthesise(rtl_top(case[0], tables=tables_of(case[1])), tmp_path / "own")
     assert own.flipflops == case[0].result.bits and own.logic_area > own.depth > 5
 
 
-@needs_yosys
+@runs_yosys
 @pytest.mark.parametrize("name", ["nf4", "af4", "fp4-bnb", "mxfp4-ggml"])
 def test_a_look_up_is_proved(name: str, tmp_path: Path) -> None:
     prove(lookup(CodeTable.of(name)), tmp_path)
 
 
-@needs_yosys
+@runs_yosys
 def test_a_wrong_look_up_is_refuted(tmp_path: Path) -> None:
     leaf = lookup(CodeTable.of("nf4"))
     (text,) = [p.read_text() for p in sources_of("code_lookup") if p.stem == "code_lookup"]

@@ -316,6 +316,7 @@ def test_smollm2_weights_are_those_of_the_file(smollm2: models.LoadedModel) -> N
     np.testing.assert_array_equal(loaded, expected)
 
 
+@pytest.mark.sweep
 def test_smollm2_float32_perplexity(smollm2: models.LoadedModel) -> None:
     text = topics_text()
     tokens = tokenize(smollm2.tokenizer, text)
