@@ -73,6 +73,7 @@ def test_a_planted_fault_is_named_or_none_fits(
         assert "none of the known mistakes fits" in str(report)
 
 
+@pytest.mark.sweep
 def test_a_wrong_block_design_is_explained_in_seconds(verilator: Simulator, tmp_path: Path) -> None:
     """From vectors to a reproducer, whatever the compiler takes: some four seconds."""
     started = time.monotonic()

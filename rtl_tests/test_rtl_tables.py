@@ -245,6 +245,7 @@ def own_design(tmp_path: Path, table: str) -> Path:
     return tmp_path / "dut.toml"
 
 
+@pytest.mark.sweep
 def test_a_design_of_ones_own_may_look_codes_up(icarus: Simulator, tmp_path: Path) -> None:
     """No code of the format is left for mistakes in infinities, subnormals and overflow."""
     unit, plan = fpsim.get_unit("e5m10-chain-e8m7"), Plan(count=300, bench="native")

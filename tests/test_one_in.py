@@ -32,8 +32,8 @@ class Seen:
         self.swept = {item.name: item.get_closest_marker("sweep") is not None for item in items}
 
 
-def test_every_third_case_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+@pytest.mark.sweep
+def test_every_third_case_stays(tmp_path: Path) -> None:
     (tmp_path / "test_cases.py").write_text(CASES)
     seen = Seen(tmp_path)
     command = ["--collect-only", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", str(tmp_path)]

@@ -31,7 +31,7 @@ from fpsim.units.stages import Chain
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("rounding", DETERMINISTIC)
 @pytest.mark.parametrize("name", EIGHT_BIT)
 def test_every_operand_and_accumulator(name: str, rounding: Rounding) -> None:

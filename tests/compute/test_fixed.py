@@ -48,6 +48,7 @@ def test_every_operand_and_accumulator(width: int, rounding: Rounding) -> None:
             assert np.array_equal(matrix.reshape(16, 16, -1), expected), f"matmul, {unit.name}"
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("overflow", ["wrap", "saturate"])
 @pytest.mark.parametrize("width", [16, 24, 51, 52, 53, 62, 63, 64])
 def test_edges_of_wide_accumulators(width: int, overflow: str) -> None:

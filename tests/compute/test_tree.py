@@ -23,6 +23,7 @@ def tree(fmt: str = "e8m2", **more: Any) -> MacUnit:
 # -- shapes --------------------------------------------------------------------------------------
 
 
+@pytest.mark.sweep
 def test_neighbours_are_added_first() -> None:
     """(8+1) + (1+1) = 8 + 2; a chain would lose every one of them."""
     assert dot_value(tree(), [8, 1, 1, 1]) == 10.0

@@ -203,7 +203,7 @@ LEFT: dict[tuple[str, str], set[str]] = {
 }
 
 
-@pytest.mark.one_in(101)
+@pytest.mark.one_in(199)
 @pytest.mark.parametrize("mapping", TOLD)
 @pytest.mark.parametrize("unit", [*SILICON, *COMPOSED, *TYPICAL])
 def test_every_mistake_is_found_or_proved_however_a_sum_is_told(
@@ -216,7 +216,7 @@ def test_every_mistake_is_found_or_proved_however_a_sum_is_told(
 
 
 @pytest.mark.one_in(3)
-@pytest.mark.parametrize("k", [32, 8, 4])
+@pytest.mark.parametrize("k", [8, 32, 4])
 def test_a_sum_that_cannot_overflow_needs_no_waiver(k: int, tmp_path: Path) -> None:
     """Rounded sums of 32 products grow beyond the bound on exact ones, but not out of range."""
     spec = fpsim.get_unit("e3m2-chain-e5m2").spec
