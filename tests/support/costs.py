@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A pytest plugin that says where the suite's time goes: CPU seconds and compiled kernels.
 
-`PYTHONPATH=tests pytest -p support.costs --costs costs.tsv` writes a line per test as it ends: CPU seconds with
+`PYTHONPATH=tests pytest -p support.costs --costs=costs.tsv` writes a line per test as it ends: CPU seconds with
 those of child processes, seconds in Numba's compiler, functions compiled, and the test.
 """
 
