@@ -155,7 +155,10 @@ WRONG = [
     ("e3m0-fixed16q4-saturate", "a: bias one larger", "addend"),
     ("int4-fixed12q0-saturate", "overflow wrap", "clears"),
     ("fp4xfp8-tree8-e8m7", "rounding rtz", "addend"),
-    ("mxfp4-block32-e8m23", "into: rounding rtz", "first product clears"),
+    # Its sums grow until float32 rounds: millions of products, minutes in Icarus.
+    pytest.param(
+        "mxfp4-block32-e8m23", "into: rounding rtz", "first product clears", marks=pytest.mark.slow
+    ),
 ]
 
 

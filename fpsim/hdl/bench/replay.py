@@ -62,7 +62,7 @@ KEPT_MISMATCHES, RELAXED_MISMATCHES = 1 << 14, 1 << 20
 _NO_PORT = re.compile(r"port ``(?=.*is not a port)(?P<icarus>\w+)|Pin not found: '(?P<pin>\w+)'")
 #: A run may take this long, plus the time for its beats at a very slow rate.
 RUN_SECONDS = 60.0
-RUN_CLOCKS_PER_SECOND = 500.0
+RUN_CLOCKS_PER_SECOND = 50.0
 
 
 @dataclass(frozen=True)
