@@ -29,7 +29,7 @@ SETTINGS = TrainingSettings(
 )  # fmt: skip
 #: Ten times the parameters, and windows twice as long.
 LARGER = replace(
-    SETTINGS, steps=500, layers=5, hidden=192, intermediate=512, batch=4, window=128
+    SETTINGS, steps=500, layers=5, hidden=192, intermediate=512, window=128
 )  # fmt: skip
 #: Arms trained at that size, too.
 LARGER_ARMS = (

@@ -206,14 +206,14 @@ def _call(typingctx: Any, code: Any, pointers: Any, sizes: Any) -> Any:
         function = builder.inttoptr(address, TILE.as_pointer())
         sizes = [builder.extract_value(args[2], i) for i in range(5)]
         kind, number = ir.FunctionType(ir.VoidType(), [ir.IntType(32)]), ir.IntType(32)
-        tell = cgutils.get_or_insert_function(builder.module, kind, "llvm.set.rounding")
+        set_mode = cgutils.get_or_insert_function(builder.module, kind, "llvm.set.rounding")
         nearest = ir.Constant(number, _MODES[""])
-        set_to = builder.trunc(mode, number)
-        with builder.if_then(builder.icmp_signed("!=", set_to, nearest)):
-            builder.call(tell, [set_to])
+        wanted = builder.trunc(mode, number)
+        with builder.if_then(builder.icmp_signed("!=", wanted, nearest)):
+            builder.call(set_mode, [wanted])
         builder.call(function, [builder.bitcast(table, TILE.args[0]), *sizes])
-        with builder.if_then(builder.icmp_signed("!=", set_to, nearest)):
-            builder.call(tell, [nearest])
+        with builder.if_then(builder.icmp_signed("!=", wanted, nearest)):
+            builder.call(set_mode, [nearest])
         return context.get_dummy_value()
 
     return signature, codegen

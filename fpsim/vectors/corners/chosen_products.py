@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fpsim.formats.floating import FloatFormat
+from fpsim.formats.floating import FixedFormat, FloatFormat, Format, Subnormals
 from fpsim.units.spec import exponents
 from fpsim.vectors.corners.builder import VectorBuilder
 from fpsim.vectors.sets.palette import Codes, Palette
@@ -20,6 +20,7 @@ __all__ = [
     "opposite",
     "patterns",
     "power_of_two",
+    "powers_of_two",
     "product_span",
     "repeated",
     "typical_sums",
@@ -36,6 +37,14 @@ def float_format(builder: VectorBuilder) -> FloatFormat | None:
     """Return the format of a float accumulator, None for another."""
     fmt = builder.record.spec.initial
     return fmt if isinstance(fmt, FloatFormat) else None
+
+
+def powers_of_two(fmt: Format) -> tuple[int, int]:
+    """Return the exponents of the least and the largest power of two among a format's numbers."""
+    if isinstance(fmt, FixedFormat):
+        return fmt.lsb, fmt.lsb + fmt.bits - 1 - fmt.signed
+    gradual = fmt.subnormals is Subnormals.GRADUAL
+    return fmt.exponent_min - gradual * fmt.mantissa_bits, fmt.exponent_max
 
 
 def one_vector(builder: VectorBuilder, *terms: tuple[int, int]) -> dict[str, Codes]:

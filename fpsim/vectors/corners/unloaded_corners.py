@@ -20,6 +20,7 @@ from fpsim.vectors.corners.chosen_products import (
     one_vector,
     opposite,
     power_of_two,
+    powers_of_two,
     product_span,
     repeated,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "cancelled_blocks",
     "cancelled_windows",
     "flushed_sums",
+    "full_sums",
     "joined_windows",
     "near_streams",
     "near_sums",
@@ -136,7 +138,7 @@ def cancelled_blocks(builder: VectorBuilder) -> None:
     split = str(spec.sign_split) != "none"
     if fmt is None or spec.block is None or record.groups < 2 or split or not windows:
         return
-    ends = [_powers(f) for f in (spec.a_scale, spec.b_scale)]
+    ends = [powers_of_two(f) for f in (spec.a_scale, spec.b_scale)]
     top = ends[0][1] + ends[1][1]
     tiny = palette.product("tiny")
     minus = opposite(palette, tiny)
@@ -178,16 +180,9 @@ def _add_blocks(builder: VectorBuilder, parts: list[list[Term]], powers: list[in
     builder.add(**row, a_scale=scales["a"], b_scale=scales["b"], c=c)
 
 
-def _powers(fmt: Format) -> tuple[int, int]:
-    """Return the exponents of the least and the largest power of two among a format's numbers."""
-    assert isinstance(fmt, FloatFormat)
-    gradual = fmt.subnormals is Subnormals.GRADUAL
-    return fmt.exponent_min - gradual * fmt.mantissa_bits, fmt.exponent_max
-
-
 def _scale_pair(a: Format, b: Format, power: int) -> tuple[int, int]:
     """Return codes of scales whose product is 2^power."""
-    (a_low, a_high), (b_low, b_high) = _powers(a), _powers(b)
+    (a_low, a_high), (b_low, b_high) = powers_of_two(a), powers_of_two(b)
     first = min(max(power // 2, a_low, power - b_high), a_high, power - b_low)
     codes = [f.encode([np.ldexp(1.0, e)])[0] for f, e in ((a, first), (b, power - first))]
     return int(codes[0]), int(codes[1])

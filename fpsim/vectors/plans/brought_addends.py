@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fpsim.formats.floating import FixedFormat, FloatFormat, Format, Subnormals
+from fpsim.formats.floating import FixedFormat, FloatFormat
+from fpsim.vectors.corners.chosen_products import powers_of_two
 from fpsim.vectors.sets.palette import Palette
 from fpsim.vectors.sets.record import Columns, Op, Record
 
@@ -158,7 +159,7 @@ def _bit_by_bit(record: Record, palette: Palette, missing: Numbers) -> dict[str,
     out = _zeros(record, palette, missing.size)
     if palette.allowed:
         return out
-    low, high = _powers(spec.b)
+    low, high = powers_of_two(spec.b)
     bits = spec.a.bits - 2 if isinstance(spec.a, FixedFormat) else 0
     for lane in range(min(record.k, MOST_PRODUCTS)):
         power = np.clip(np.frexp(missing)[1] - 1 - bits, low, high)
@@ -169,14 +170,6 @@ def _bit_by_bit(record: Record, palette: Palette, missing: Numbers) -> dict[str,
         out["a"][some, lane], out["b"][some, lane] = a[some], b[some]
         missing = missing - product
     return out
-
-
-def _powers(fmt: Format) -> tuple[int, int]:
-    """Return the exponents of the least and the largest power of two in a format."""
-    if isinstance(fmt, FixedFormat):
-        return fmt.lsb, fmt.lsb + fmt.bits - 1 - fmt.signed
-    gradual = fmt.subnormals is Subnormals.GRADUAL
-    return fmt.exponent_min - gradual * fmt.mantissa_bits, fmt.exponent_max
 
 
 def _from_a_list(record: Record, palette: Palette, missing: Numbers) -> dict[str, NDArray[Any]]:
