@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tests that leave cases to the sweep run the stated share of them, and the sweep the others."""
+"""Tests with many cases run the stated share of them by default, in the sweep, and with the slow ones."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ import pytest
 @pytest.mark.parametrize("x", [0, 1, 2, 3, pytest.param(4, marks=pytest.mark.sweep), 5, 6, 7])
 def test_thinned(x): pass
 
+@pytest.mark.one_in(6, sweep=4)
+@pytest.mark.parametrize("x", range(9))
+def test_thinned_twice(x): pass
+
 @pytest.mark.parametrize("x", [0, 1])
 def test_whole(x): pass
 """
@@ -25,22 +29,28 @@ class Seen:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.swept: dict[str, bool] = {}
+        self.marks: dict[str, set[str]] = {}
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         mark_sweeps(items, self.folder)
-        self.swept = {item.name: item.get_closest_marker("sweep") is not None for item in items}
+        self.marks = {item.name: {mark.name for mark in item.iter_markers()} for item in items}
+
+    def run_with(self, *marks: str) -> list[str]:
+        return [name for name, own in self.marks.items() if own & {"sweep", "slow"} == set(marks)]
 
 
 @pytest.mark.sweep
-def test_every_third_case_stays(tmp_path: Path) -> None:
+def test_stated_shares_of_cases_run(tmp_path: Path) -> None:
     (tmp_path / "test_cases.py").write_text(CASES)
     seen = Seen(tmp_path)
     command = ["--collect-only", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", str(tmp_path)]
     assert pytest.main(command, plugins=[seen]) == 0
-    kept = [name for name, swept in seen.swept.items() if not swept]
-    assert kept == ["test_thinned[0]", "test_thinned[3]", "test_thinned[7]", "test_whole[0]",
-                    "test_whole[1]"]  # fmt: skip
+    assert seen.run_with() == [
+        *(f"test_thinned[{x}]" for x in (0, 3, 7)),
+        *(f"test_thinned_twice[{x}]" for x in (0, 6)),
+        *(f"test_whole[{x}]" for x in (0, 1)),
+    ]
+    assert seen.run_with("slow") == [f"test_thinned_twice[{x}]" for x in (1, 2, 3, 5, 7)]
     elsewhere = Seen(tmp_path / "other")
     assert pytest.main(command, plugins=[elsewhere]) == 0
-    assert sum(elsewhere.swept.values()) == 1
+    assert elsewhere.run_with("sweep") == ["test_thinned[4]"] and not elsewhere.run_with("slow")
