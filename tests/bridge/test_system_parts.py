@@ -17,6 +17,7 @@ from support.system_models import BATCHES, calibrated, decoded, uneven  # noqa: 
 from torch import nn  # noqa: E402
 
 from fpsim.bridge import calibrate, get_recipe  # noqa: E402
+from fpsim.bridge.product import float_rows  # noqa: E402
 from fpsim.bridge.recipes.mixed import FORMATS, chosen_format, salience  # noqa: E402
 from fpsim.bridge.recipes.outliers import SpqrGrid, leave_one_out  # noqa: E402
 from fpsim.bridge.recipes.rotations import residual_projection  # noqa: E402
@@ -463,6 +464,20 @@ def test_distillation_brings_planes_nearer_to_the_float_model(tmp_path: Path) ->
     recipe = "db-llm:inputs=float,group=16,epochs=0,rate=0.01"
     found = calibrate(uneven(), BATCHES, recipe, out=out)
     assert away(found) < 0.95 * away(calibrate(uneven(), BATCHES, f"{recipe},steps=0"))
+    model, inputs = uneven(), dict[str, list[np.ndarray]]()
+    for name in layers:
+        model.get_submodule(name).register_forward_hook(
+            lambda _, args, __, name=name: inputs.setdefault(name, []).append(float_rows(args[0]))
+        )
+    with torch.no_grad():
+        for batch in BATCHES:
+            model(**batch)
+    for name, form in found.layers.items():  # errors are those of the distilled planes
+        x, weight = np.concatenate(inputs[name]).astype(np.float64), float_rows(layers[name].matrix)
+        eye = np.eye(weight.shape[1], dtype=np.float32)
+        change = x @ (form.output(eye, float_product(False)) - weight.T)
+        power = ((x @ weight.T) ** 2).sum()
+        assert form.error == pytest.approx((change**2).sum() / power, rel=1e-4)
     again = calibrate(uneven(), BATCHES, recipe, out=out)  # a finished file is not trained further
     for name, form in found.layers.items():
         for one, two in zip(form.segments, again.layers[name].segments, strict=True):

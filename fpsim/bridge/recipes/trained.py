@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -316,7 +316,7 @@ class DbllmRecipe(TrainedRecipe):
         return Planes(weight.matrix, weight.bias, group, self.input_cast())
 
     def finish(self, stream: StreamModel, forms: dict[str, LayerForm]) -> dict[str, LayerForm]:
-        """Return the forms after distillation, with the errors that layers had before it.
+        """Return the forms after distillation, without errors.
 
         Raises:
             FpsimError: a model without logits, or a loss that is not finite.
@@ -343,10 +343,7 @@ class DbllmRecipe(TrainedRecipe):
                     optimizer.zero_grad()
                     loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
-        return {
-            name: replace(learners[name].form(), error=form.error) if name in learners else form
-            for name, form in forms.items()
-        }
+        return forms | {name: learner.form() for name, learner in learners.items()}
 
 
 def _logits(model: torch.nn.Module, batch: Any) -> torch.Tensor:

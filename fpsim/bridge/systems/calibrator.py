@@ -208,7 +208,24 @@ class _Work:
             if block.layers and not done:
                 self._say(self._figures(number, block, time.perf_counter() - began, notes))
         self._outside()
-        self.found.layers |= self.recipe.finish(stream, self.found.layers)
+        self._refine(stream)
+
+    def _refine(self, stream: StreamModel) -> None:
+        """Let the recipe train the whole model; forms that it changes get new errors."""
+        before = self.found.layers
+        self.found.layers = self.recipe.finish(stream, before)
+        if all(form is before[name] for name, form in self.found.layers.items()):
+            return
+        states = first_inputs(self.model, self.blocks, self.batches)
+        for block in self.blocks:
+            if not block.groups:
+                block.find_groups(states)
+            for group in block.groups:
+                for name, statistics in self._statistics(block, group, states).items():
+                    form = self.found.layers[name]
+                    self.found.layers[name] = self._measured(name, form, statistics)
+            states = self._outputs(block, states, {})
+            block.arguments.clear()
 
     def _outputs(self, block: Block, states: Hidden, forms: Mapping[str, LayerForm]) -> Hidden:
         with casting(self.layers, forms, self.changes, self.product):
@@ -248,7 +265,8 @@ class _Work:
                     notes,
                 )
             made = self.recipe.prepare(data)
-            forms |= {name: self._measured(data, name, form) for name, form in made.items()}
+            for name, form in made.items():
+                forms[name] = self._measured(name, form, data.statistics.get(name))
         self.found.layers |= forms
         return notes
 
@@ -283,9 +301,10 @@ class _Work:
                 raise FpsimError(f"layer {name}: its calibration input holds NaN or infinity")
         return found if apart else dict.fromkeys(group.names, found[group.names[0]])
 
-    def _measured(self, data: GroupData, name: str, form: LayerForm) -> LayerForm:
+    def _measured(
+        self, name: str, form: LayerForm, statistics: InputStatistics | None
+    ) -> LayerForm:
         """Return a form with its error on a layer's input, if the error can be computed."""
-        statistics = data.statistics.get(name)
         if form.error or statistics is None or statistics.moments is None:
             return form
         if not all(step.linear for step in form.maps):
@@ -295,7 +314,7 @@ class _Work:
         plain = replace(form, sides=tuple(side for side in form.sides if side.linear))
         shift = plain.output(0 * eye[:1], float_product(False))
         effective = (plain.output(eye, float_product(False)) - shift).T
-        weight = data.weights[name]
+        weight = self._weight(name)
         moments = statistics.moments
         power = float(((weight @ moments) * weight).sum())
         change = effective - weight
@@ -366,7 +385,7 @@ class _Work:
                 self.found.shared, lambda trial, n=name: self._own_loss(n, statistics[n], trial),  # type: ignore[misc]
             )  # fmt: skip
             made = self.recipe.prepare(data)
-            self.found.layers[name] = self._measured(data, name, made[name])
+            self.found.layers[name] = self._measured(name, made[name], statistics[name])
             self._say(f"{name}: error {100 * self.found.layers[name].error:.2f} %")
 
     def _own_loss(

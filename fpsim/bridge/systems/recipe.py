@@ -167,7 +167,11 @@ class SystemRecipe(Recipe):
         """Return the forms of a group's layers, by name."""
 
     def finish(self, stream: StreamModel, forms: dict[str, LayerForm]) -> dict[str, LayerForm]:
-        """Return the forms of all layers, refined where the system trains the whole model."""
+        """Return the forms of all layers, refined where the system trains the whole model.
+
+        Forms that are refined have no error; the calibrator measures it on the float model's
+        inputs.
+        """
         return forms
 
     def description(self) -> dict[str, Any]:
