@@ -15,6 +15,7 @@ from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.base.philox import check_seed, numpy_generator
 from fpsim.formats.floating import FixedFormat, FloatFormat, Format
 from fpsim.testing.contract import Arrays, Returns, Subject, as_codes_or_values, importable
+from fpsim.testing.long_sums import long_sums, rounding_length
 from fpsim.testing.neighbours import Neighbours, same_values
 from fpsim.testing.result import (
     CheckResult,
@@ -30,7 +31,10 @@ from fpsim.unit import MacUnit, get_unit
 from fpsim.vectors.corners.builder import VectorBuilder
 from fpsim.vectors.corners.corner_classes import add_built_classes
 from fpsim.vectors.explanation import explain_vector
+from fpsim.vectors.mutants.equivalence import equivalent
 from fpsim.vectors.mutants.mutants import mutants_of
+from fpsim.vectors.mutants.reach import OF_ADDENDS, Addends, Reach
+from fpsim.vectors.mutants.survivors import survivors
 from fpsim.vectors.plans.exhaustive import every_case
 from fpsim.vectors.plans.planner import add_products, plan
 from fpsim.vectors.seeded.random_vectors import random_dots
@@ -133,8 +137,10 @@ def check_dot(
     golden vectors (cancellation, swamping, ends of alignment windows, ties, order, ends of the
     range) and random cases. ``form="matmul"``: a (M, K), b (K, N) to (M, N), with these cases as
     rows of a against a few columns. ``form="batched"``: several such products in one call, a (B, M,
-    K),
-    one call, a (B, M, K), b (B, K, N) to (B, M, N).
+    K), b (B, K, N) to (B, M, N).
+
+    Without an addend a sum rounds only where it has grown, so sums of largest products are tried,
+    too. If the function holds, a note names the mistakes that none of the inputs would show.
 
     Args:
         function: takes a, b[, a_scale, b_scale][, c], returns accumulator codes or values.
@@ -144,7 +150,8 @@ def check_dot(
         returns: form of the results: ``codes``, ``values`` or ``either``.
         addend: pass c too, in the shape of the result.
         scales: pass scale codes too (n, G); ``form="dot"`` only.
-        k: products of a dot product, one length or several; absent: 1, a step of the unit, four.
+        k: products of a dot product, one length or several; absent: 1, a step of the unit, four,
+            and without an addend as many as a sum needs to round, if that is at most 1024.
         count: random cases of each length.
         seed: seed of the random cases.
         tolerance: allowed distance from the unit's result, in codes.
@@ -178,7 +185,11 @@ def check_dot(
         raise FpsimError(f"unit: {made.name} rounds stochastically; check_stochastic checks that")
     subject = Subject(function, arrays)
     natural = Record.of(made.spec).k
-    lengths = (1, natural, 4 * natural) if k is None else (k,) if isinstance(k, int) else tuple(k)
+    if k is None:
+        long = None if addend else rounding_length(Record.of(made.spec))
+        lengths = tuple(n for n in (1, natural, 4 * natural, long) if n is not None)
+    else:
+        lengths = (k,) if isinstance(k, int) else tuple(k)
     runs = []
     for length in dict.fromkeys(lengths):
         group = None if scales else 0
@@ -187,7 +198,7 @@ def check_dot(
         shape = Record.of(made.spec, length, group)
         task = _Task(subject, shape, form, operands, returns, addend, tolerance)
         runs.append(_run(task, count, seed))
-    return recorded(_result(made, runs, reason))
+    return recorded(_result(made, runs, reason, every_length=k is None))
 
 
 @dataclass(frozen=True)
@@ -215,7 +226,7 @@ def _run(task: _Task, count: int, seed: int) -> _Run:
     if every:
         columns = plan(spec, strategy="exhaustive", k=shape.k, group=shape.group).columns()
     else:
-        columns = _directed(shape, count, seed)
+        columns = _directed(shape, count, seed, grown=not task.addend)
     op = columns["op"]
     sums = np.flatnonzero((op == Op.DOT) | (op == Op.MAC))
     c = accumulators_before(columns)[sums].astype(spec.initial.dtype)
@@ -233,13 +244,21 @@ def _run(task: _Task, count: int, seed: int) -> _Run:
     return _product(task, columns, c, seed)
 
 
-def _directed(record: Record, count: int, seed: int) -> Columns:
-    """Return every operand pair, the constructed corner classes, and random cases."""
+def _directed(record: Record, count: int, seed: int, grown: bool) -> Columns:
+    """Return every operand pair, the constructed corner classes, random cases, and grown sums."""
     builder = VectorBuilder(record)
     add_products(builder)
     add_built_classes(builder)
-    corners, random = builder.columns(), random_dots(record, seed, 0, count)
-    columns = {n: np.concatenate([column, random[n]]) for n, column in corners.items()}
+    corners = builder.columns()
+    parts = [corners, random_dots(record, seed, 0, count)]
+    if grown:
+        sums = long_sums(record, seed)
+        rows = sums["a"].shape[0]
+        parts.append(
+            {n: np.resize(column[:1], (rows, *column.shape[1:])) for n, column in corners.items()}
+            | sums
+        )
+    columns = {n: np.concatenate([part[n] for part in parts]) for n in corners}
     return columns | {"acc": record.expected(columns)}
 
 
@@ -278,7 +297,7 @@ def _product(task: _Task, columns: Columns, c: Codes, seed: int) -> _Run:
     return _Run(task, wide, flat, right, seen.reshape(-1), text, False)
 
 
-def _result(unit: MacUnit, runs: list[_Run], reason: str) -> CheckResult:
+def _result(unit: MacUnit, runs: list[_Run], reason: str, every_length: bool) -> CheckResult:
     task = runs[0].task
     wrong = sum(int(run.wrong.sum()) for run in runs)
     properties = tuple(
@@ -295,6 +314,11 @@ def _result(unit: MacUnit, runs: list[_Run], reason: str) -> CheckResult:
         )
     if not task.addend:
         notes.append("c was 0: no addend was given")
+    if not wrong and (unseen := _unseen(runs, every_length)):
+        notes.append(
+            f"these inputs would not show: {', '.join(unseen)}; longer sums (k) "
+            f"{'may' if task.addend else 'or addends may'}"
+        )
     mistakes: tuple[Mistake, ...] = ()
     case = None
     failing = next((run for run in runs if run.wrong.any()), None)
@@ -317,6 +341,28 @@ def _spread(rows: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
     if rows.size <= limit:
         return rows
     return rows[np.linspace(0, rows.size - 1, limit).astype(np.int64)]
+
+
+def _unseen(runs: list[_Run], every_length: bool) -> list[str]:
+    """Return the mistakes that no input would show, but those proved to show nowhere.
+
+    Mistakes of the rounding decision alone, which run on the exact model, are left out.
+    """
+    left: dict[str, None] = {}
+    shown: set[str] = set()
+    for run in reversed(runs):  # the longest sums show most
+        record, addend = run.task.record, run.task.addend
+        sums = Addends.ANY if addend else Addends.GROWN if every_length else Addends.ZERO
+        excused = Reach(record, sums).equivalent
+        tried = [m for m in mutants_of(record) if not m.slow and m.name not in shown]
+        columns = run.columns | {"acc": run.task.right(run.columns, run.c)}
+        alive = survivors(record, [(columns, run.c)], tried)
+        shown |= {m.name for m in tried} - {m.name for m in alive}
+        for mutant in alive:
+            of_addend = not addend and mutant.name in OF_ADDENDS
+            if not of_addend and equivalent(record, mutant) is None and excused(mutant) is None:
+                left[mutant.name] = None
+    return [name for name in left if name not in shown]
 
 
 def _named(run: _Run) -> tuple[Mistake, ...]:

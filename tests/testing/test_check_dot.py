@@ -211,3 +211,24 @@ def test_a_tolerance_counts_codes_of_fixed_point_on_both_sides(off: int) -> None
 def test_broken_contract() -> None:
     with pytest.raises(testing.ContractError, match="it must return accumulator codes or values"):
         testing.check_dot(lambda a, b: a, "e2m1-chain-e4m3", k=2, count=10)
+
+
+def test_sums_without_an_addend_grow_until_they_round() -> None:
+    """An exact sum equals a chain on short sums of E2M1: only long ones tell them apart."""
+    unit = get_unit("e2m1-chain-e5m10")
+    result = testing.check_dot(matmul("e2m1-exact-e5m10"), unit, count=64)
+    assert not result
+    assert result.mistakes[0].name == "the sum were exact and rounded once, at the end"
+    assert testing.check_dot(matmul("e2m1-chain-e5m10"), unit, count=64)
+
+
+def notes(name: str, **options: Any) -> str:
+    result = testing.check_dot(matmul(name), name, count=64, **options)
+    assert result
+    return " ".join(result.notes)
+
+
+def test_mistakes_that_no_input_shows_are_named() -> None:
+    assert "would not show: overflow saturate; longer sums" in notes("e2m1-fixed24q2")
+    assert "would not show" not in notes("e2m1-fixed24q2", k=4)  # four products never overflow
+    assert "would not show" not in notes("e2m1-fixed10q2-saturate")

@@ -48,7 +48,12 @@ from fpsim.vectors.sets.code_lists import all_codes
 from fpsim.vectors.sets.palette import Palette
 from fpsim.vectors.sets.record import Columns, Record, takes_nan
 
-__all__ = ["Addends", "Reach", "grows", "holds"]
+__all__ = ["OF_ADDENDS", "Addends", "Reach", "grows", "holds"]
+
+#: Mistakes that show where an addend other than +0 is given.
+OF_ADDENDS = frozenset({"addend ignored", "-0 lost in the addend",
+                        "overflow over an infinite addend",
+                        "infinite addend as a power of two"})  # fmt: skip
 
 #: Most cases tried one by one, and through the exact model.
 MOST_CASES, MOST_SLOW_CASES = 1 << 16, 1 << 10
@@ -100,9 +105,7 @@ class Reach:
         return "no code that the design can be told is read in another way"
 
     def _no_addend(self, mutant: Mutant) -> str | None:
-        named = ("addend ignored", "-0 lost in the addend", "overflow over an infinite addend",
-                 "infinite addend as a power of two")  # fmt: skip
-        if self.addends is Addends.ZERO and mutant.name in named:
+        if self.addends is Addends.ZERO and mutant.name in OF_ADDENDS:
             return "the addend is always +0"
         return None
 
