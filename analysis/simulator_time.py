@@ -12,7 +12,6 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,7 +36,7 @@ def measure(run: study.Run) -> dict[str, Any]:
     points += [{"threads": n, "shape": BASE} for n in THREADS[1:] if n <= (os.cpu_count() or 1)]
     points.sort(key=lambda p: (p["threads"], *p["shape"].values()))
     rows = [row for found in run.points("shapes", times, points) for row in found]
-    return {"about": study.about(processor=_processor()), "rows": rows}
+    return {"about": study.about(processor=study.processor()), "rows": rows}
 
 
 def times(point: dict[str, Any]) -> list[dict[str, Any]]:
@@ -100,14 +99,6 @@ def least(work: Callable[[], object]) -> tuple[float, float]:
         found.append((used / calls, (time.perf_counter() - wall) / calls))
         if len(found) == RUNS:
             return min(c for c, _ in found), min(w for _, w in found)
-
-
-def _processor() -> str:
-    try:
-        with Path("/proc/cpuinfo").open() as lines:
-            return next(line.split(":")[1].strip() for line in lines if "model name" in line)
-    except (OSError, StopIteration):
-        return "a processor without a name"
 
 
 def draw(data: dict[str, Any]) -> Any:

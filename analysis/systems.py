@@ -205,7 +205,7 @@ def _measurement(point: dict[str, Any]) -> tuple[Callable[[Any], Any], list[dict
     task = task_for(loaded)
     if not isinstance(task, PerplexityTask):
         return output_error(task, loaded.model), task.calibration()
-    cut, batches = _text(loaded.tokenizer, point["measured"], point["calibrated"])
+    cut, batches = text(loaded.tokenizer, point["measured"], point["calibrated"])
     return lambda model: study.score_windows(model, cut), batches
 
 
@@ -240,7 +240,7 @@ def _outputs(task: Any, model: Any) -> study.Array:
         return np.asarray(model(pixel_values=digits().test[0]).logits, np.float64)
 
 
-def _text(
+def text(
     tokenizer: Any, measured: int, calibrated: int
 ) -> tuple[study.Array, list[dict[str, Any]]]:
     """Return windows to measure on, and batches to calibrate on from what lies between them."""
