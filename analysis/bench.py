@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -38,7 +37,7 @@ import torch
 from llvmlite import binding
 from rich.console import Console
 from rich.table import Table
-from timing import best, measured
+from timing import best, measured, processor
 
 import fpsim
 from fpsim import oracle
@@ -397,16 +396,6 @@ PARTS = {
 }
 
 
-def _processor() -> str:
-    """Return the processor's name, where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
 def _instructions() -> str:
     """Return what is used of the processor."""
     host = Machine.host()
@@ -477,7 +466,7 @@ def main() -> None:
     _hold_to(args.machine)
     parts = [PARTS[name] for name in (*args.parts, *(["model"] if args.model else []))]
     rows: list[Row] = []
-    header = {"processor": _processor(), "instructions": _instructions()}
+    header = {"processor": processor(), "instructions": _instructions()}
     for threads in args.threads:
         numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
         torch.set_num_threads(threads)

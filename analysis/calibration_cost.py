@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import study
 import systems
+from timing import processor
 
 from fpsim.plots.style import BLUE, RED, caption, new_figure, style
 
@@ -45,7 +46,7 @@ def measure(run: study.Run) -> dict[str, Any]:
     ]
     rows = run.points(NAME, apart, points)
     return {
-        "about": study.about(tokens=WINDOWS * study.WINDOW, processor=study.processor()),
+        "about": study.about(tokens=WINDOWS * study.WINDOW, processor=processor()),
         "rows": [
             {"system": name, "recipe": recipe, **row}
             for (name, recipe), row in zip(recipes.items(), rows, strict=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import study
+from timing import processor
 
 import fpsim
 from fpsim.plots.style import MUTED, SERIES, caption, new_figure, style
@@ -36,7 +37,7 @@ def measure(run: study.Run) -> dict[str, Any]:
     points += [{"threads": n, "shape": BASE} for n in THREADS[1:] if n <= (os.cpu_count() or 1)]
     points.sort(key=lambda p: (p["threads"], *p["shape"].values()))
     rows = [row for found in run.points("shapes", times, points) for row in found]
-    return {"about": study.about(processor=study.processor()), "rows": rows}
+    return {"about": study.about(processor=processor()), "rows": rows}
 
 
 def times(point: dict[str, Any]) -> list[dict[str, Any]]:

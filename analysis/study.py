@@ -32,7 +32,7 @@ from fpsim.base.progress import bar, say
 __all__ = [
     "MODEL", "NUDGES", "RECIPES", "TOKENS", "WINDOW", "WINDOWS", "Array", "Run", "about", "change",
     "converted", "effects", "layer_points", "layer_tensors", "loaded_model", "main", "noise",
-    "processor", "score", "score_points", "score_windows", "token_losses",
+    "score", "score_points", "score_windows", "token_losses",
 ]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
@@ -65,15 +65,6 @@ def about(**more: Any) -> dict[str, Any]:
     return {
         "version": fpsim.__version__, "python": platform.python_version(), "tokens": TOKENS,
     } | more  # fmt: skip
-
-
-def processor() -> str:
-    """Return the processor's name, for captions of times."""
-    try:
-        with Path("/proc/cpuinfo").open() as lines:
-            return next(line.split(":")[1].strip() for line in lines if "model name" in line)
-    except (OSError, StopIteration):
-        return "a processor without a name"
 
 
 #: Seeds that move embeddings by one unit in the last place, to see what is chance.

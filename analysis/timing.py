@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-__all__ = ["Times", "best", "measured"]
+__all__ = ["Times", "best", "measured", "processor"]
 
 Clock = Callable[[], float]
 
@@ -49,3 +51,13 @@ def measured(
 def best(work: Callable[[], object], runs: int = 7) -> float:
     """Return the shortest time of several runs, in seconds, after one that compiles."""
     return measured(work, runs).best
+
+
+def processor() -> str:
+    """Return the processor's name, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
