@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numba
 import pytest
+from coverage import Coverage
 from hypothesis import HealthCheck, settings
 from support.one_in import mark_sweeps
 
@@ -41,6 +42,14 @@ settings.load_profile(os.environ.get("FPSIM_HYPOTHESIS", "reproducible"))
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave some cases of tests that are ``one_in(n)`` to the sweep."""
     mark_sweeps(items, Path(__file__).parent)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Save what a worker measured: xdist kills a worker ten seconds after its last test."""
+    measured = Coverage.current()
+    if measured is not None and hasattr(session.config, "workerinput"):
+        measured.stop()
+        measured.save()
 
 
 @pytest.fixture(scope="module")
