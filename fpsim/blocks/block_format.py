@@ -49,7 +49,7 @@ from fpsim.blocks.scale_rules import (
 from fpsim.blocks.widen import Wide, check_row_tables, numbers, wide_element, widen
 from fpsim.formats.floating import FloatFormat, Format, check_codes
 from fpsim.formats.inputs import as_floats, random_array
-from fpsim.formats.names import E8M0
+from fpsim.formats.names import E8M0, get_format
 from fpsim.formats.rounding import Rounding
 
 __all__ = [
@@ -74,6 +74,7 @@ __all__ = [
     "Wide",
     "ZeroScale",
     "get_block_format",
+    "get_element",
     "split_name",
 ]
 
@@ -633,6 +634,24 @@ def get_block_format(name: str | Path | BlockFormat) -> BlockFormat:
         raise FpsimError(f"block format: {base} {LEARNED[base]}")
     known = [*BLOCK_FORMATS, *ALIASES]
     raise not_one_of("block format", name, known, "a path ending in .toml")
+
+
+def get_element(name: str | Format) -> Format:
+    """Return the element format called ``name``, as `get_format` does.
+
+    Raises:
+        FpsimError: not the name of one; of a block format's name the message says so.
+    """
+    try:
+        return get_format(name)
+    except FpsimError:
+        if isinstance(name, str) and split_name(name)[0] in BLOCK_FORMATS:
+            raise FpsimError(
+                f"format: {name!r} is a block format, elements under scales, where the format of "
+                f"one element is wanted, such as e2m1; `fpsim formats {name}` says what a unit "
+                "multiplies"
+            ) from None
+        raise
 
 
 def split_name(name: str) -> tuple[str, str | None]:

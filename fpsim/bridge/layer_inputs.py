@@ -27,6 +27,7 @@ __all__ = [
     "RowPicker",
     "capture",
     "captured_inputs",
+    "check_batches",
     "kept_rows",
     "row_step",
     "watched",
@@ -48,6 +49,36 @@ _MASKED = {
     "attention_mask": ("input_ids", "inputs_embeds", "token_type_ids", "position_ids", "labels"),
     "decoder_attention_mask": ("decoder_input_ids", "decoder_inputs_embeds"),
 }
+
+
+def check_batches(batches: Sequence[Batch]) -> None:
+    """Check that ``batches`` are a model's keyword arguments, one mapping of tensors per pass.
+
+    Raises:
+        FpsimError: no batches, or one that is none; the message shows a right one.
+    """
+    if isinstance(batches, torch.Tensor | Mapping | str):
+        raise FpsimError(
+            f"batches: a {type(batches).__name__} is one batch or none; a list is needed, such as "
+            f"{_BATCHES}"
+        )
+    if not batches:
+        raise FpsimError("batches: none were given")
+    for i, batch in enumerate(batches):
+        if not isinstance(batch, Mapping) or not batch:
+            raise FpsimError(
+                f"batches: number {i} is a {type(batch).__name__}; each is a mapping of the "
+                f"model's arguments to tensors, as in {_BATCHES}"
+            )
+        for name, value in batch.items():
+            if not isinstance(value, torch.Tensor):
+                raise FpsimError(
+                    f"batches: {name!r} of number {i} is a {type(value).__name__}, not a tensor as "
+                    f"in {_BATCHES}"
+                )
+
+
+_BATCHES = "[{'input_ids': ids}]"
 
 
 def without_padding(batches: Iterable[Batch]) -> list[Batch]:

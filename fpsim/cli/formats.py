@@ -84,7 +84,9 @@ def _flag_names(flags: int) -> str:
 
 
 def _encode(args: argparse.Namespace) -> int:
-    fmt = get_format(args.format)
+    from fpsim.blocks.block_format import get_element
+
+    fmt = get_element(args.format)
     options: dict[str, Any] = {"nan": args.nan, "inf": args.inf, **_flush(fmt, "ftz", args.ftz)}
     if args.random is not None:
         options |= {"random": args.random, "random_bits": args.random_bits}
@@ -110,7 +112,9 @@ def _encode(args: argparse.Namespace) -> int:
 
 
 def _decode(args: argparse.Namespace) -> int:
-    fmt = get_format(args.format)
+    from fpsim.blocks.block_format import get_element
+
+    fmt = get_element(args.format)
     values = fmt.decode(args.codes, **_flush(fmt, "daz", args.daz))
     rows = [
         {"code": code, "bits": f"{code:0{fmt.bits}b}", "value": float(value)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ __all__ = [
     "missing_package",
     "needs",
     "print_json",
+    "refuse_given",
     "rows_table",
     "table",
 ]
@@ -72,6 +74,10 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *args: Any, **options: Any) -> None:
         options["formatter_class"] = _Help
         super().__init__(*args, **options)
+        # Values, not options: argparse knows only digits and a point after the sign.
+        self._negative_number_matcher = re.compile(
+            r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$|-(inf|infinity|nan)$", re.IGNORECASE
+        )
 
     def error(self, message: str) -> NoReturn:
         """Print the message as one sentence and exit with status 2."""
@@ -132,10 +138,26 @@ class Commands:
         sub = self._commands.add_parser(name, help=text, description=text)
         if examples:
             sub.epilog = examples_text(examples)
-        sub.set_defaults(run=run)
+        sub.set_defaults(run=run, default_of=sub.get_default)
         if reports:
             sub.add_argument("--json", action="store_true", help="print JSON")
         return sub
+
+
+def refuse_given(args: argparse.Namespace, names: Sequence[str], allowed: str) -> None:
+    """Refuse options that another option leaves without a meaning.
+
+    Args:
+        args: the parsed arguments of a command of `Commands`.
+        names: names of options, as attributes of ``args``.
+        allowed: where the options mean something, such as ``only with --tile``.
+
+    Raises:
+        FpsimError: an option of ``names`` has another value than its default.
+    """
+    for name in names:
+        if getattr(args, name) != args.default_of(name):
+            raise FpsimError(f"{name.replace('_', '-')}: {allowed}")
 
 
 def examples_text(lines: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ import fpsim
 from fpsim.base.errors import FpsimError
 from fpsim.base.progress import bar
 from fpsim.cli import from_model
-from fpsim.cli.output import Commands, print_json, table
+from fpsim.cli.output import Commands, print_json, refuse_given, table
 
 if TYPE_CHECKING:
     from fpsim.studies.sizing import Sizing
@@ -33,9 +33,12 @@ def _size(args: argparse.Namespace) -> int:
 
     unit = fpsim.get_unit(args.unit)
     if (args.operands is None) == (args.from_model is None):
-        raise FpsimError("operands: give a file of codes, or --from-model MODEL")
+        both = "" if args.operands is None else ", not both"
+        raise FpsimError(f"operands: give a file of codes, or --from-model MODEL{both}")
     if args.from_model is not None:
         return _size_layers(args, unit)
+    of_model = ("layer", "recipe", "calibration", "text", "window", "results")
+    refuse_given(args, of_model, "only with --from-model")
     given = _arrays(args.operands)
     if args.block is not None:
         given["block"] = args.block
@@ -51,9 +54,7 @@ def _size(args: argparse.Namespace) -> int:
 
 
 def _size_layers(args: argparse.Namespace, unit: fpsim.MacUnit) -> int:
-    for name, given in (("dots", args.dots), ("block", args.block is not None)):
-        if given:
-            raise FpsimError(f"{name}: only for a file of codes; layers say it themselves")
+    refuse_given(args, ("dots", "block"), "only for a file of codes; layers say it themselves")
     if min(args.results) < 1:
         raise FpsimError(f"results: {args.results} are not two positive integers")
     operands = from_model.read(args, unit).operands

@@ -15,7 +15,7 @@ from fpsim.base.errors import FpsimError
 from fpsim.base.progress import bar, say
 from fpsim.cli import from_model
 from fpsim.cli.operations import add_unit_or_operation, unit_or_operation
-from fpsim.cli.output import INCOMPLETE, Commands, print_json
+from fpsim.cli.output import INCOMPLETE, Commands, print_json, refuse_given
 from fpsim.cli.tables import add_tables, no_tables, tables_of
 from fpsim.cli.workers import add_workers
 from fpsim.vectors.sets.choices import STARTS, STRATEGIES
@@ -166,11 +166,38 @@ def _print(args: argparse.Namespace, data: dict[str, Any], text: str) -> None:
         print(text)
 
 
+#: Options that say what vectors to make; those of a model or training run among them.
+_SINGLE = ("strategy", "count")
+_MODEL = ("recipe", "calibration", "text", "window")
+_TRAINING = ("step", "product")
+_OF_PLANS = (
+    "unit", "op", "out", *_SINGLE, "seed", "start", "format", "k", "group", "flags", "tile",
+    "tiles", "a_table", "b_table", "from_model", "layer", *_MODEL, "from_training", *_TRAINING,
+    "shard", "shards", "workers", "dask", "scheduler",
+)  # fmt: skip
+
+
 def _vectors(args: argparse.Namespace) -> int:
     if args.check is not None:
+        refuse_given(args, ("merge", *_OF_PLANS), "not with --check, which reads the set alone")
         return _check(args)
     if args.merge is not None:
+        refuse_given(args, ("jobs", *_OF_PLANS), "not with --merge, which reads the parts alone")
         return _merge(args)
+    if args.from_model is None:
+        refuse_given(args, _MODEL, "only with --from-model")
+    if args.from_training is None:
+        refuse_given(args, _TRAINING, "only with --from-training")
+    elif args.from_model is not None:
+        raise FpsimError(
+            "from-training: not with --from-model, which is another source of operands"
+        )
+    if args.from_model is None and args.from_training is None:
+        refuse_given(args, ["layer"], "only with --from-model or --from-training")
+        if args.tile is None:
+            refuse_given(args, ["tiles"], "only with --tile, --from-model or --from-training")
+            return _write(args, _planned(args))
+    refuse_given(args, _SINGLE, "not for tiles; --tiles says how many there are")
     return _write(args, _planned(args))
 
 
@@ -210,6 +237,9 @@ def _write(args: argparse.Namespace, source: BlockSource) -> int:
         raise
     data = {kind: name, "count": source.count, "out": str(path),
             "sections": {s.name: s.count for s in source.sections}}  # fmt: skip
+    pairs = any(section.name == "products" for section in source.sections)
+    if args.strategy == "exhaustive" and pairs and args.start != "clear":
+        say("a vector has more than 2^24 cases: all pairs of operand codes onto 0 take their place")
     lines = [f"{source.count} vectors of {name} in {path}"]
     lines += [f"  {s.count:9d} {s.name}" for s in source.sections]
     _print(args, data, "\n".join(lines))

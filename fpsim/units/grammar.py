@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 
 from fpsim.base.errors import FpsimError, nearest
+from fpsim.blocks.block_format import get_element
 from fpsim.formats.names import get_format
 from fpsim.formats.rounding import Overflow, Rounding
 from fpsim.units.stages.composite import NanScale
@@ -125,11 +126,11 @@ def name_fault(name: str) -> str | None:
 
 
 def _operand_fault(text: str) -> str | None:
-    for operand in text.split("x"):
+    for operand in re.split(r"(?<!^m)(?<!xm)x", text):
         fmt, *rest = operand.split(".")
         try:
             for one in (fmt, *rest[:1]):
-                get_format(one)
+                get_element(one)
         except FpsimError as error:
             return str(error)
         if rest[1:] not in ([], ["split"]):

@@ -74,7 +74,8 @@ F64_BITS = 53
 F64_LOW, F64_HIGH = -1022, 960
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 # A "-" after "b" or "q" is the sign of a bias or of a count of fraction bits.
-_OPERAND = r"(?:[^x-]|(?<=[bq])-)+"
+# The "x" of a block format's name, such as mxfp4, parts no operands: it is refused by its name.
+_OPERAND = r"(?:[^x-]|(?<=[bq])-|(?<=^m)x|(?<=xm)x)+"
 _PAIR = re.compile(rf"(?P<a>{_OPERAND})(?:x(?P<b>{_OPERAND}))?-(?P<stage>.+)")
 
 

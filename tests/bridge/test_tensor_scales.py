@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from support.tiny_models import tiny_llama  # noqa: E402
 
 from fpsim.base.errors import FpsimError  # noqa: E402
 from fpsim.bridge import (  # noqa: E402
+    calibrate,
     conversion_of,
     convert,
     input_maxima,
@@ -82,6 +84,25 @@ def test_static_scales_are_saved(tmp_path: Path) -> None:
     ids = BATCHES[0]["input_ids"]
     with torch.no_grad():
         assert torch.equal(load_checkpoint(tmp_path / "out")(ids).logits, model(ids).logits)
+
+
+@pytest.mark.parametrize(
+    ("batches", "said"),
+    [
+        (torch.ones(1, 4, dtype=torch.int64), "a Tensor is one batch or none; a list"),
+        ({"input_ids": torch.ones(1, 4)}, "a dict is one batch or none; a list"),
+        ("text", "a str is one batch or none"),
+        ([torch.ones(1, 4)], "number 0 is a Tensor; each is a mapping"),
+        ([{"input_ids": torch.ones(1, 4)}, {}], "number 1 is a dict"),
+        ([{"input_ids": "words"}], "'input_ids' of number 0 is a str, not a tensor"),
+        ([], "none were given"),
+    ],
+)
+def test_batches_are_mappings_of_tensors(batches: Any, said: str) -> None:
+    with pytest.raises(FpsimError, match=f"batches: .*{said}"):
+        calibrate(tiny_llama(), batches, "gptq")
+    with pytest.raises(FpsimError, match=f"batches: .*{said}"):
+        input_maxima(tiny_llama(), batches)
 
 
 def test_calibrations_of_another_kind_are_refused() -> None:

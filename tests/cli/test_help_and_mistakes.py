@@ -83,6 +83,32 @@ def test_a_mistyped_word_gets_the_nearest_one(
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("given", "code"), [("-inf", 15), ("-Infinity", 15), ("-1e1", 15), ("-.5", 9), ("-2", 12)]
+)
+def test_negative_values_are_no_options(given: str, code: int, capsys: Capture) -> None:
+    assert main(["encode", "e2m1", given, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["code"] == code
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("units", "nf4-chain-e5m10"),
+        ("units", "mxfp4xe2m1-chain-e5m10"),
+        ("units", "mxfp4-chain-e5m10"),
+        ("units", "e2m1xmxint8-block32-into-chain-e8m23"),
+        ("encode", "nvfp4", "1"),
+        ("decode", "razer", "1"),
+        ("vectors", "--op", "convert:nf4:e5m10", "--out", "set"),
+    ],
+)
+def test_a_block_format_is_no_element(argv: tuple[str, ...], capsys: Capture) -> None:
+    assert main([*argv]) == 2
+    said = capsys.readouterr().err
+    assert "is a block format" in said and "says what a unit multiplies" in said
+
+
 def test_a_table_in_a_pipe_is_whole_and_tab_separated(capsys: Capture) -> None:
     assert main(["units"]) == 0
     out = capsys.readouterr().out

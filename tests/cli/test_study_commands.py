@@ -50,6 +50,15 @@ def test_scales_are_of_the_blocks_that_are_asked_for(tmp_path: Path, capsys: Cap
     assert "block" in refused(capsys, "size", SCALED, str(path))
 
 
+def test_options_of_a_model_are_refused_beside_a_file(tmp_path: Path, capsys: Capture) -> None:
+    file = tmp_path / "codes.npz"
+    np.savez(file, a=np.ones((2, 4), np.uint8), b=np.ones((4, 2), np.uint8))
+    size = ("size", "e2m1-chain-e5m10", str(file))
+    for name, value in (("recipe", "nvfp4"), ("window", "8"), ("layer", "x")):
+        assert f"{name}: only with --from-model" in refused(capsys, *size, f"--{name}", value)
+    assert "not both" in refused(capsys, *size, "--from-model", "m")
+
+
 def test_order_takes_addend_and_scales_of_its_result(tmp_path: Path, capsys: Capture) -> None:
     codes, path = scaled_codes(), tmp_path / "codes.npz"
     np.savez(path, **codes)

@@ -70,6 +70,15 @@ def test_tiles_of_a_model_are_of_the_layers_that_the_pattern_matches(
         ([UNIT, "--tile", "2"], "tile: '2' is not"),
         ([UNIT, "--tile", "2x2", "--tiles", "0"], "tiles: 0 is not an integer in 1..1048576"),
         ([UNIT, "--shards", "2", "--jobs", "3"], "shards: with --workers; neither with --shard nor with --jobs"),
+        ([UNIT, "--recipe", "nvfp4"], "recipe: only with --from-model"),
+        ([UNIT, "--tile", "2x2", "--text", "a.txt"], "text: only with --from-model"),
+        ([UNIT, "--layer", "*q*"], "layer: only with --from-model or --from-training"),
+        ([UNIT, "--tiles", "3"], "tiles: only with --tile, --from-model or --from-training"),
+        ([UNIT, "--step", "3"], "step: only with --from-training"),
+        (["--from-model", "m", "--from-training", "run"], "from-training: not with --from-model"),
+        ([UNIT, "--tile", "2x2", "--count", "9"], "count: not for tiles; --tiles says"),
+        (["--check", "set"], "out: not with --check"),
+        (["--merge", "set", "--jobs", "2"], "jobs: not with --merge"),
         ([UNIT, "--workers", "2"], "workers: they make shards; say --shards N too, or --jobs N instead"),
     ],
 )  # fmt: skip
@@ -80,6 +89,17 @@ def test_options_that_do_not_go_together_are_one_sentence(
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert said in line
     assert not (tmp_path / "set").exists()
+
+
+def test_pairs_in_place_of_every_case_are_said(tmp_path: Path, capsys: Capture) -> None:
+    said = "a vector has more than 2^24 cases: all pairs of operand codes onto 0"
+    for start, unit, wanted in (
+        ("dot", "e2m1-chain-e8m23", True), ("clear", "e2m1-chain-e8m23", False),
+        ("dot", "e2m1-fixed4q2", False),
+    ):  # fmt: skip
+        argv = ["vectors", unit, "--strategy", "exhaustive", "--start", start]
+        assert main([*argv, "--out", str(tmp_path / f"{unit}-{start}")]) == 0
+        assert (said in capsys.readouterr().err) is wanted
 
 
 def test_an_interrupted_set_says_that_it_goes_on(

@@ -26,6 +26,7 @@ from fpsim.bridge.layer_inputs import (
     Batch,
     RowPicker,
     captured_inputs,
+    check_batches,
     kept_rows,
     row_step,
     watched,
@@ -106,8 +107,9 @@ def calibrate(
         The constants of every layer.
 
     Raises:
-        FpsimError: a recipe without a search, a converted model, an input with NaN (the message
-            names the layer), or a file of another calibration or without the suffix .safetensors.
+        FpsimError: a recipe without a search, a converted model, batches that are no mappings of
+            tensors, an input with NaN (the message names the layer), or a file of another
+            calibration or without the suffix .safetensors.
     """
     chosen = get_recipe(recipe)
     if not isinstance(chosen, Searched | SystemRecipe):
@@ -116,8 +118,7 @@ def calibrate(
         Calibration.check_path(out)
     if tokens < 1:
         raise FpsimError(f"tokens: {tokens!r} is not a positive number")
-    if not batches:
-        raise FpsimError("batches: none were given")
+    check_batches(batches)
     check_model(model)
     if model.training:
         raise FpsimError("model: it is in training mode; call model.eval() first")

@@ -19,7 +19,7 @@ from fpsim.base.errors import FpsimError
 from fpsim.blocks.block_format import BlockFormat
 from fpsim.blocks.fields import Span
 from fpsim.bridge.cast import BlockCast, Cast
-from fpsim.bridge.layer_inputs import Batch, captured_inputs, without_padding
+from fpsim.bridge.layer_inputs import Batch, captured_inputs, check_batches, without_padding
 from fpsim.bridge.recipe import FLOAT_BITS, AttentionCasts, register
 from fpsim.bridge.recipes.blocks import FormatRecipe
 from fpsim.bridge.weights import weights_of
@@ -40,11 +40,10 @@ def input_maxima(model: nn.Module, batches: Sequence[Batch]) -> dict[str, float]
         Maxima by name of the layer; experts without any routed tokens are left out.
 
     Raises:
-        FpsimError: no batches.
+        FpsimError: no batches, or one that is no mapping of tensors.
     """
+    check_batches(batches)
     given = without_padding(batches)
-    if not given:
-        raise FpsimError("batches: none were given")
     weights, _, _ = weights_of(model)
     met = captured_inputs(model, weights, given, tokens=1)
     return {n: float(p.maxima.max()) for n, p in met.items() if p.maxima is not None}

@@ -37,8 +37,9 @@ def cut(places: tuple[Place, ...], runs: list[Piece]) -> Iterator[tuple[Place, l
         left = sum(piece.width for piece in rest)
         if place.width is None and i + 1 < len(places):
             raise FpsimError(
-                f"{place.port}: a whole port in a list must carry one of {len(runs)} elements; "
-                "write slices"
+                f"{place.port}: whole ports in a list carry one element each, but there are "
+                f"{len(runs)} elements and {len(places)} places; write slices, such as "
+                f"{place.port}[3:0]"
             )
         width = left if place.width is None else place.width
         if width > left or (i + 1 == len(places) and width < left):

@@ -8,8 +8,8 @@ from enum import StrEnum
 from typing import Any
 
 from fpsim.base.errors import FpsimError, nearest, not_one_of
+from fpsim.blocks.block_format import get_element
 from fpsim.formats.floating import FloatFormat, Format
-from fpsim.formats.names import get_format
 from fpsim.units.stages.aligned import Aligned
 from fpsim.units.stages.composite import Block, Chunked
 from fpsim.units.stages.fields import Stage
@@ -29,7 +29,7 @@ _ALWAYS = ("rounding", "overflow")
 def format_in(where: str, name: object) -> Format:
     """Return the format called ``name``; errors name its place ``where`` in the file."""
     try:
-        return get_format(name)  # type: ignore[arg-type]
+        return get_element(name)  # type: ignore[arg-type]
     except FpsimError as error:
         raise FpsimError(f"{where}: {error}") from None
 

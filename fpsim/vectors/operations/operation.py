@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from fpsim import oracle
 from fpsim.base.errors import FpsimError, not_one_of
-from fpsim.blocks.block_format import BlockFormat, get_block_format
+from fpsim.blocks.block_format import BlockFormat, get_block_format, get_element
 from fpsim.blocks.fields import Span
 from fpsim.blocks.grids import Table
 from fpsim.blocks.meaning import has_row_tables
@@ -579,7 +579,7 @@ def parse_operation(text: str, unit: MacUnit | None = None) -> Operation:
         parts, settings = _unit_parts(kind, unit)
     if not formats <= len(parts) <= formats + 2:
         raise FpsimError(f"op: {text!r} is not {OPERATIONS[kind]}")
-    found = [get_format(name) for name in parts[:formats]]
+    found = [get_element(name) for name in parts[:formats]]
     for fmt in found:
         if isinstance(fmt, FixedFormat) and fmt.bits > MAX_INTEGER_BITS:
             raise FpsimError(
