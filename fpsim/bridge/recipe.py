@@ -249,7 +249,8 @@ def get_recipe(name: str | Path | Recipe | BlockFormat, **options: Any) -> Recip
         base = head.removesuffix(WEIGHTS_ONLY)
     if base not in _RECIPES:
         known = recipe_names()
-        raise not_one_of("recipe", head, known)
+        others = "a TOML file or FILE.py:Class (fpsim.bridge.recipe_names() lists the known ones)"
+        raise not_one_of("recipe", head, known, others)
     entry = _RECIPES[base]
     own = given.get("block_format")
     label = own.name if isinstance(own, BlockFormat) else name

@@ -53,7 +53,11 @@ $RANDOM_READ$    uint64_t c = @bits(word, $C_LSB$, $C_WIDTH$), expected = @bits(
       case 1: acc = 0; break;
       case 2: acc = @dot(a, b, a_scale, b_scale, $K$, $GROUP$, acc$RANDOM_ARGUMENT$); break;
       case 3: acc = c; break;
-      default: acc = @dot(a, b, a_scale, b_scale, $K$, $GROUP$, c$RANDOM_ARGUMENT$);
+      case 4: acc = @dot(a, b, a_scale, b_scale, $K$, $GROUP$, c$RANDOM_ARGUMENT$); break;
+      default:
+        fprintf(stderr, "%s:%ld: its first field is no operation (0 to 4)\n", argv[1], number);
+        fclose(file);
+        return 2;
     }
     if (acc != expected) {
       fprintf(stderr, "%s:%ld: expects %llx, the C model gives %llx\n", argv[1], number,

@@ -165,7 +165,9 @@ class _Source:
         english = {**os.environ, "LC_ALL": "C"}
         made = subprocess.run(command, cwd=folder, capture_output=True, check=False, env=english)
         if made.returncode:
-            said = _first_line(made.stderr, "error:")
+            # The linker's own error only counts what stands before it.
+            undefined = b"undefined reference" in made.stderr
+            said = _first_line(made.stderr, "undefined reference" if undefined else "error:")
             raise FpsimError(f"file: {self.path} does not compile with {self.function}: {said}")
         return _Program(folder / "driver", self.function, lanes, dtype, self.timeout, folder)
 

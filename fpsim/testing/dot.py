@@ -48,6 +48,8 @@ Operands = Literal["codes", "values"]
 Codes = NDArray[Any]
 #: Most wrong results and most right ones on which mistakes are tried; and on the exact model.
 TRIED_ROWS, SLOW_ROWS = 512, 24
+#: The mistake of a vector's products that stay for the next one; a function sees no order.
+_OF_SEQUENCES = "previous products"
 #: Columns of a matrix product, whose rows are the cases, and products of a batch.
 COLUMNS, BATCH = 8, 3
 #: Most trials to shrink a counterexample.
@@ -350,11 +352,14 @@ def _unseen(runs: list[_Run], every_length: bool) -> list[str]:
     """
     left: dict[str, None] = {}
     shown: set[str] = set()
-    for run in reversed(runs):  # the longest sums show most
+    for run in (run for run in reversed(runs) if not run.every):  # the longest sums show most
         record, addend = run.task.record, run.task.addend
         sums = Addends.ANY if addend else Addends.GROWN if every_length else Addends.ZERO
         excused = Reach(record, sums).equivalent
-        tried = [m for m in mutants_of(record) if not m.slow and m.name not in shown]
+        tried = [
+            m for m in mutants_of(record)
+            if not m.slow and m.name not in shown and m.name != _OF_SEQUENCES
+        ]  # fmt: skip
         columns = run.columns | {"acc": run.task.right(run.columns, run.c)}
         alive = survivors(record, [(columns, run.c)], tried)
         shown |= {m.name for m in tried} - {m.name for m in alive}
@@ -379,7 +384,7 @@ def _named(run: _Run) -> tuple[Mistake, ...]:
             columns: Columns = columns, c: Codes = c, slow: bool = slow
         ) -> Iterator[tuple[str, NDArray[np.float64]]]:
             for mutant in mutants_of(run.task.record):
-                if mutant.slow is slow and mutant.name != "previous products":
+                if mutant.slow is slow and mutant.name != _OF_SEQUENCES:
                     try:
                         yield _as_if(mutant.name), result.decode(mutant.run(columns, c))
                     except FpsimError:

@@ -296,6 +296,19 @@ def test_copies_pickles_and_state_dicts(tmp_path: Path) -> None:
         loaded.model.layers[0].mlp.up_proj.weight.data.mul_(2)
 
 
+def test_a_scale_rule_that_no_layout_names_is_said(tmp_path: Path) -> None:
+    for recipe, alike in (("mxfp4", False), ("mxfp4-even", True)):
+        model = small()
+        convert(model, recipe, "exact")
+        with torch.no_grad():
+            wanted = model(IDS).logits
+            save_checkpoint(model, tmp_path / recipe, "compressed-tensors")
+            again = load_checkpoint(tmp_path / recipe)
+            assert torch.equal(again(IDS).logits, wanted) is alike
+        note = "leaves the scale rule of inputs open; that of mxfp4 is 'even' here"
+        assert any(note in n for n in conversion_of(again).notes)
+
+
 def test_inputs_as_the_file_says_or_as_told(tmp_path: Path) -> None:
     compressed_mxfp4(tmp_path)
     loaded = load_checkpoint(tmp_path)

@@ -135,6 +135,18 @@ def test_the_check_can_fail(tmp_path: Path) -> None:
     assert "expects" in result.stderr
 
 
+def test_a_word_without_an_operation_is_named(tmp_path: Path) -> None:
+    assert run_check("e2m1-chain-e5m10", tmp_path, count=10).returncode == 0
+    file = tmp_path / "set" / "vectors.hex"
+    lines = file.read_text().splitlines()
+    lines[-1] = f"{int(lines[-1], 16) | 7 << 40:011x}"
+    file.write_text("\n".join(lines))
+    command = [str(tmp_path / "check"), str(file)]
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert f"vectors.hex:{len(lines)}: its first field is no operation" in result.stderr
+
+
 def test_a_set_of_another_record_is_named(tmp_path: Path) -> None:
     """Four elements a vector are not what the program checks that `export-c` makes by default."""
     name = "e2m1-chain-e5m10"

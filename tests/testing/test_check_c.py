@@ -93,6 +93,8 @@ def test_bad_arguments(source: Any, tmp_path: Path) -> None:
     file = source("int f(float x) { return y; }")
     with pytest.raises(FpsimError, match=r"does not compile with f: .*error: 'y' undeclared"):
         testing.check_c(file, "f", format="e2m1")
+    with pytest.raises(FpsimError, match=r"does not compile with g: .*undefined reference to .g'"):
+        testing.check_c(source("int f(float x) { return 0; }"), "g", format="e2m1")
     with pytest.raises(FpsimError, match="give either a unit"):
         testing.check_c(file, "f")
     with pytest.raises(FpsimError, match="'f;' is not a C name"):

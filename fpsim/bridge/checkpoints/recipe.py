@@ -97,6 +97,8 @@ def checkpoint_recipe(
             casts[name] = matrix.inputs.cast or _usual(matrix)
             if matrix.inputs.cast is None:
                 remarks[_left_open(casts[name])] = None
+            elif (rule := _rule_left_open(casts[name])) is not None:
+                remarks[rule] = None
         if (remark := table_note(matrix)) is not None:
             remarks[remark] = None
     skip = tuple(name for name in (*weights, *others) if name not in coded)
@@ -116,6 +118,17 @@ def _usual(matrix: StoredMatrix) -> Cast | None:
 _MXFP8 = BlockCast(get_block_format("mxfp8-e4m3"))
 _INT8_TOKENS = rtn_cast("int8s", "token")
 _NVFP4_ROWS = BlockCast(per_token(get_block_format("nvfp4")))
+
+
+def _rule_left_open(cast: Cast | None) -> str | None:
+    """Return which scale rule is taken for inputs whose file names a power of two per block."""
+    if not isinstance(cast, BlockCast) or cast.fmt.scale != E8M0:
+        return None
+    fmt = cast.fmt
+    return (
+        f"the checkpoint leaves the scale rule of inputs open; that of {fmt.name} is "
+        f"'{fmt.rule.value}' here (activations=)"
+    )
 
 
 def _left_open(cast: Cast | None) -> str:
