@@ -94,6 +94,16 @@ def operand_bits(args: MatmulOperands) -> tuple[int, int]:
     return a, b
 
 
+def term_bits(args: MatmulOperands) -> int:
+    """Return the significant bits of a product of scaled elements.
+
+    E2M1 scaled by E4M3 has significands of up to 3 * 15: six bits, and eleven for 45^2 = 2025.
+    """
+    bits = [significand_bits(x.format) for x in args.operands]
+    bits += [max(_scale_bits(x), 1) for x in args.operands]
+    return math.prod((1 << n) - 1 for n in bits).bit_length()
+
+
 def _scale_bits(operand: Operand) -> int:
     """Return the bits that a scale adds to a significand."""
     plain = operand.scales is None or operand.scales.format == E8M0
@@ -177,6 +187,7 @@ class Bounds:
     a: Span
     b: Span
     bits: tuple[int, int]  #: significant bits of the factors
+    term_bits: int | None = None  #: significant bits of a term, if fewer than those of both factors
     headroom: int = 2  #: a term is below 2^headroom times 2^e, with e its alignment exponent
     finite: bool = False  #: no term is NaN or infinite
     significand: float = 4.0  #: a term is at most significand * 2^(headroom - 2) * 2^e
@@ -187,6 +198,15 @@ class Bounds:
     start: Start = field(default=Start(E8M0, None), compare=False)  #: initial accumulators of sums
     #: Returns a bound on every partial sum; a call looks at all operands.
     largest_sum: Callable[[], float] | None = field(default=None, compare=False)
+
+    @property
+    def q(self) -> int:
+        """Significant bits of a term."""
+        return sum(self.bits) if self.term_bits is None else self.term_bits
+
+    def of_values(self, span: Span, bits: int) -> Bounds:
+        """Return the bounds with other terms: values of a span, of so many significant bits."""
+        return replace(self, a=span, b=Span(0, 0), bits=(bits, 0), term_bits=None)
 
     def without_halves(self) -> Bounds:
         """Return the bounds with float16 lanes ruled out."""
@@ -233,10 +253,11 @@ def product_bounds(args: MatmulOperands) -> Bounds:
     return Bounds(
         *operand_spans(args),
         operand_bits(args),
-        2 + scaled,
-        all_finite(args),
-        largest[0] * largest[1],
-        _largest_product(args),
+        term_bits(args),
+        headroom=2 + scaled,
+        finite=all_finite(args),
+        significand=largest[0] * largest[1],
+        most=_largest_product(args),
         halves=True,
         largest_sum=cache(lambda: largest_sum(args)),
     )

@@ -94,6 +94,7 @@ def adding_steps(stage: Chain) -> Iterator[Step]:
     yield _Native(stage, Lane.F16)
     yield _Shifted(stage, Lane.F16, False)
     yield _ThroughHalf(stage, Lane.F32)
+    yield _ThroughHalf(stage, Lane.F32, odd=True)
     yield _Native(stage, Lane.F32)
     for odd in (False, True):
         yield _Masked(stage, Lane.F32, odd)
@@ -126,7 +127,7 @@ def _lane_holds(stage: Chain) -> bool:
 
 def _rounds_once(stage: Chain, bounds: Bounds, bits: int) -> bool:
     """Return whether rounding to nearest in ``bits`` bits first gives the format's rounding."""
-    p, q = stage.format.mantissa_bits + 1, sum(bounds.bits)
+    p, q = stage.format.mantissa_bits + 1, bounds.q
     return q <= p and 2 * p <= bits - 1
 
 
@@ -188,10 +189,12 @@ class _ThroughHalf(Step):
     """A float32 add, then the processor's rounding to float16: 24 >= 2 * 11 + 2 is innocuous.
 
     With ``sets_mode`` the processor's mode is the stage's directed mode for both, which amounts to
-    one rounding.
+    one rounding. With ``odd`` the sum is rounded to odd first: its 13 spare bits, and more below
+    2^emin, tell the processor on which side of a tie it is.
     """
 
     sets_mode: bool = False
+    odd: bool = False
 
     kind = "via-half"
     cells = (4, 4)
@@ -203,29 +206,33 @@ class _ThroughHalf(Step):
 
     @property
     def flags(self) -> tuple[Any, ...]:
-        """The mode set in the processor, and the treatment of too large values."""
-        return self.direction, _saturates(self.stage)
+        """The mode set in the processor, how the sum is rounded, and what large values become."""
+        return self.direction, "odd" * self.odd, _saturates(self.stage)
 
     def exact_for(self, bounds: Bounds, machine: Machine) -> str | None:
         """Return why rounding to float32 first gives the stage's rounding."""
-        stage, fmt, q = self.stage, self.stage.format, sum(bounds.bits)
+        stage, fmt, q = self.stage, self.stage.format, bounds.q
         policy = stage.overflow in (Overflow.INF, Overflow.SATURATE)
         fits = machine.converts_half and policy and is_ieee(fmt, 5, 10, 15)
+        held = _in_float32(bounds) and max(bounds.bits) <= machine.float32_bits
         if self.sets_mode:
-            held = _in_float32(bounds) and max(bounds.bits) <= machine.float32_bits
             if not (fits and held and stage.rounding in DIRECTED):
                 return None
             return f"float32 fused multiply-add, then float16, both {stage.rounding}: rounding once"
-        p = fmt.mantissa_bits + 1
-        fits = fits and fits_float32(bounds.span) and q <= p
         if not fits or stage.rounding is not Rounding.RNE:
+            return None
+        if self.odd:
+            return _rounded_first(stage, bounds, machine, True) if held else None
+        p = fmt.mantissa_bits + 1
+        if not fits_float32(bounds.span) or q > p:
             return None
         return f"float32 add then float16: 24 >= 2 * {p} + 2 and q = {q} <= {p}"
 
     def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec:
-        """Write a multiply-add, a conversion to float16 and one back."""
+        """Write a sum, a conversion to float16 and one back."""
         a, b = source.pair(0)
-        s = a.intrinsic("fma", b, acc).through(HALF)
+        total = fused_to_odd(a, b, acc) if self.odd else a.intrinsic("fma", b, acc)
+        s = total.through(HALF)
         return clamped(s, p) if _saturates(self.stage) else s
 
 
@@ -269,7 +276,7 @@ class _Masked(Step):
 
 def _rounded_first(stage: Chain, bounds: Bounds, machine: Machine, odd: bool) -> str | None:
     """Return why a float32 sum may be rounded again to nearest even, or None."""
-    lane, p, q = machine.float32_bits, stage.format.mantissa_bits + 1, sum(bounds.bits)
+    lane, p, q = machine.float32_bits, stage.format.mantissa_bits + 1, bounds.q
     if not odd and _rounds_once(stage, bounds, lane):
         return f"nearest with q = {q} <= P = {p} and 2P <= {lane - 1}: no harmful double rounding"
     if odd and machine.directed and p <= lane - 2:
@@ -312,7 +319,7 @@ class _Shifted(Step):
             low = bounds.span.low < F16_LOW or fmt.exponent_min < F16_NORMAL or top >= F16_HIGH
             if self.odd or not once or low or fmt.mantissa_bits == 0:
                 return None
-            q = sum(bounds.bits)
+            q = bounds.q
             return f"nearest with q = {q} <= P = {p} and 2P <= 10: no harmful double rounding"
         lane = machine.float32_bits
         held = _in_float32(bounds) and max(bounds.bits) <= lane
@@ -496,7 +503,7 @@ class General(Step):
 
     def exact_for(self, bounds: Bounds, machine: Machine) -> str | None:
         """Return why the lane's sum has enough bits below the format's last place."""
-        stage, p, q = self.stage, self.stage.format.mantissa_bits + 1, sum(bounds.bits)
+        stage, p, q = self.stage, self.stage.format.mantissa_bits + 1, bounds.q
         lane = F64_BITS
         if self.lane is Lane.F32:
             lane = machine.float32_bits
@@ -686,15 +693,13 @@ def adder(stage: Any, bounds: Bounds, machine: Machine) -> tuple[Step, str] | No
     """
     fmt = stage.format
     chain, bounds = Chain(fmt, stage.rounding, stage.overflow), bounds.without_halves()
-    q = sum(bounds.bits)
     found = first_exact(adding_steps(chain), bounds, machine)
     # A float32 lane holds a float32 accumulator; the first product must be exact there too.
     if found and isinstance(found[0], _Native) and not found[0].flags[0]:
-        return found if q <= F32_BITS and fits_float32(bounds.span) else None
+        return found if bounds.q <= F32_BITS and fits_float32(bounds.span) else None
     # Another lane must hold each term exactly: a product, or an accumulator times one.
     own = Bounds.of_format(fmt)
-    bits = (max(q, *own.bits), 0)
-    widest = replace(bounds, a=bounds.span.union(own.span), b=Span(0, 0), bits=bits)
+    widest = bounds.of_values(bounds.span.union(own.span), max(bounds.q, own.q))
     return first_exact(adding_steps(chain), widest, machine)
 
 
@@ -772,9 +777,9 @@ class Separate(Step):
         fused = replace(stage, product=ProductRounding.FUSED)
         if stage.rounding is Rounding.SR:
             return None
-        if sum(bounds.bits) <= machine.float32_bits and _in_float32(bounds):
-            bits = (stage.format.mantissa_bits + 1, 0)
-            rounded = replace(bounds.without_halves(), a=bounds.span, b=Span(0, 0), bits=bits)
+        if bounds.q <= machine.float32_bits and _in_float32(bounds):
+            p = stage.format.mantissa_bits + 1
+            rounded = bounds.without_halves().of_values(bounds.span, p)
             found = first_exact(adding_steps(fused), rounded, machine)
             if found and isinstance(found[0], _Masked | _Shifted | _ThroughHalf):
                 return found

@@ -307,9 +307,9 @@ def _lane_sums(tree: Tree, size: int, bounds: Bounds, machine: Machine) -> _Lane
     held = total.bits <= machine.float32_bits and max(bounds.bits) <= machine.float32_bits
     if not held or not fits_float32(total) or float_shift(bounds.a, bounds.b) is None:
         return None
-    chain, one = Chain(tree.format, tree.rounding, tree.overflow), Span(0, 0)
+    chain = Chain(tree.format, tree.rounding, tree.overflow)
     # A sum that the lane holds is rounded once, however many bits it has.
-    sums = [replace(bounds, a=total, b=one, bits=(bits, 0)) for bits in (1, total.bits)]
+    sums = [bounds.of_values(total, bits) for bits in (1, total.bits)]
     found = [first_exact(adding_steps(chain), each, machine) for each in sums]
     steps = [each[0] for each in found if each and each[0].lane is Lane.F32]
     return _LaneNode(tree, Lane.F32, *steps) if len(steps) == 2 else None
