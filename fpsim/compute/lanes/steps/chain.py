@@ -28,6 +28,7 @@ from fpsim.compute.bounds import (
     Bounds,
     Span,
     fits_float32,
+    format_span,
     half_shift,
     inside,
     value_span,
@@ -78,6 +79,7 @@ def chain_steps(stage: Chain, bounds: Bounds, machine: Machine) -> Iterator[Step
         yield from _either_way(_Native(stage, Lane.F32))
         yield from _either_way(_Shifted(stage, Lane.F32, False))
     else:
+        yield from _half_steps(stage)
         yield _Magic(stage, Lane.F32, False)
         yield _Magic(stage, Lane.F32, True)
     yield from adding_steps(stage)
@@ -89,10 +91,15 @@ def _either_way(step: Step) -> Iterator[Step]:
     yield _OneWay(step.stage, step.lane, step)
 
 
-def adding_steps(stage: Chain) -> Iterator[Step]:
-    """Yield the steps that add any term to any accumulator, of chains and of a tree's nodes."""
+def _half_steps(stage: Chain) -> Iterator[Step]:
+    """Yield the steps of float16 lanes, the fastest."""
     yield _Native(stage, Lane.F16)
     yield _Shifted(stage, Lane.F16, False)
+
+
+def adding_steps(stage: Chain) -> Iterator[Step]:
+    """Yield the steps that add any term to any accumulator, of chains and of a tree's nodes."""
+    yield from _half_steps(stage)
     yield _ThroughHalf(stage, Lane.F32)
     yield _ThroughHalf(stage, Lane.F32, odd=True)
     yield _Native(stage, Lane.F32)
@@ -373,10 +380,12 @@ class _Shifted(Step):
 
 @dataclass(frozen=True)
 class _Magic(Step):
-    """`_Shifted` for a format with the lane's exponent field, if no sum meets the format's ends.
+    """`_Shifted` without its care for the format's ends, if no sum meets them or it saturates.
 
     No sum may be -0, subnormal in the lane, or so large that M * 2^e is infinite. The power of two
-    has the sign of the sum, so that rounding toward zero works.
+    has the sign of the sum, so that rounding toward zero works. A format with a smaller exponent
+    field than the lane's saturates, and sums are multiples of its least number, so that those below
+    2^emin have no bit to round.
     """
 
     odd: bool
@@ -385,15 +394,17 @@ class _Magic(Step):
     cells = (4, 4)
 
     @property
+    def _wide(self) -> bool:
+        fmt = self.stage.format
+        return is_ieee(fmt, 8, fmt.mantissa_bits, 127)
+
+    @property
     def flags(self) -> tuple[Any, ...]:
-        """Both rounding modes."""
-        return self.stage.rounding, "odd" * self.odd
+        """Both rounding modes, and whether results are clamped."""
+        return self.stage.rounding, "odd" * self.odd, "" if self._wide else "saturate"
 
     def exact_for(self, bounds: Bounds, machine: Machine) -> str | None:
-        """Return why no sum is -0, subnormal or too large.
-
-        An accumulator beyond 2^(P + 1) times the largest product does not change any more.
-        """
+        """Return why no sum is -0, subnormal or too large."""
         stage, fmt, mode = self.stage, self.stage.format, self.stage.rounding
         lane, p = machine.float32_bits, fmt.mantissa_bits + 1
         twice = p <= lane - 2 and machine.directed
@@ -403,16 +414,33 @@ class _Magic(Step):
         else:
             rounds = mode is Rounding.RTZ and twice and not self.odd
         factors = fits_float32(bounds.a) and fits_float32(bounds.b) and max(bounds.bits) <= lane
-        if not rounds or not factors or not bounds.finite or p < 2:
+        if not rounds or not factors or not bounds.finite or p < 2 or bounds.start.special:
             return None
-        if bounds.start.special or not is_ieee(fmt, 8, fmt.mantissa_bits, 127):
+        if not (self._wide or self._meets_clamps(bounds)):
             return None
-        high = bounds.span.high + p + 1
-        sums = replace(bounds.span, high=high).union(bounds.start.span or Span(0, 0))
+        sums = self._sums(bounds)
         if not fits_float32(replace(sums, high=sums.high + 2 + F32_BITS - p)):
             return None
         why = f"|sums| < 2^{sums.high + 1} are normal float32 numbers, as is what rounds them to"
         return f"{why} P = {p} bits{', to odd first' * self.odd}"
+
+    def _meets_clamps(self, bounds: Bounds) -> bool:
+        """Return whether clamping is all that the format's ends need."""
+        fmt = self.stage.format
+        grid = bounds.span.low >= fmt.exponent_min - fmt.mantissa_bits
+        gradual = fmt.subnormals is Subnormals.GRADUAL and fmt.exponent_bits > 0
+        return grid and gradual and self.stage.overflow is Overflow.SATURATE
+
+    def _sums(self, bounds: Bounds) -> Span:
+        """Return the span of an accumulator and a term, in a lane with any exponent.
+
+        An accumulator beyond 2^(P + 1) times the largest product does not change any more.
+        """
+        p = self.stage.format.mantissa_bits + 1
+        if not self._wide:
+            return format_span(self.stage.format).union(bounds.span)
+        high = bounds.span.high + p + 1
+        return replace(bounds.span, high=high).union(bounds.start.span or Span(0, 0))
 
     def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec:
         """Write a sum, its sum with M, and the subtraction of M."""
@@ -426,7 +454,8 @@ class _Magic(Step):
         power = (s.as_bits & (s.lanes.exponent_mask | s.lanes.sign_mask)).as_real
         m = p.reals["magic"]
         moved = power.fma_toward(m, s, mode) if directed else power.intrinsic("fma", m, s)
-        return power.intrinsic("fma", p.reals["minus_magic"], moved)  # exact
+        result = power.intrinsic("fma", p.reals["minus_magic"], moved)  # exact
+        return result if self._wide else clamped(result, p)
 
 
 @dataclass(frozen=True)
