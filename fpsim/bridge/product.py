@@ -248,7 +248,8 @@ def _as_float32(fmt: Format, codes: NDArray[Any]) -> NDArray[np.float32]:
     if fmt.name == "e8m23":
         return np.ascontiguousarray(codes).view(np.float32)
     if fmt.name == "e5m10":
-        return np.ascontiguousarray(codes).view(np.float16).astype(np.float32)
+        halves = torch.from_numpy(np.ascontiguousarray(codes).view(np.float16))
+        return halves.float().numpy()  # several times as fast as numpy
     return fmt.decode(codes).astype(np.float32)
 
 

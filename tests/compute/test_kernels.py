@@ -30,6 +30,12 @@ CASES: dict[str, tuple[str, MacUnit, range]] = {
     "half-saturate": ("this", chain("e5m10", overflow="saturate"), range(-4, 5)),
     "via-half": ("f16c", chain("e5m10"), range(-12, 13)),
     "via-half-saturate": ("f16c", chain("e5m10", overflow="saturate"), range(-12, 13)),
+    "via-half-odd": ("this", chain("e5m10", a="int13"), range(-12, 13)),
+    "via-half-odd-saturate": (
+        "this",
+        chain("e5m10", overflow="saturate", a="int13"),
+        range(-12, 13),
+    ),
     "float": ("this", chain("e8m23"), range(-15, 16)),
     "float-saturate": ("this", chain("e8m23", overflow="saturate"), range(-15, 16)),
     "double": ("this", exact("e8m23", a="e4m3fn", b="e2m1"), range(-8, 9)),
@@ -40,6 +46,9 @@ CASES: dict[str, tuple[str, MacUnit, range]] = {
     "magic32-rne": ("this", chain("e8m7"), range(-15, 16)),
     "magic32-rne-odd": ("this", chain("e8m2"), range(-15, 16)),
     "magic32-rtz": ("this", chain("e8m10", "rtz"), range(-15, 16)),
+    "magic32-rne-saturate": ("f16c", chain("e5m10", overflow="saturate"), range(-12, 13)),
+    "magic32-rne-odd-saturate": ("this", chain("e4m3fn", a="e2m3"), range(-3, 5)),
+    "magic32-rtz-saturate": ("this", chain("e4m3fn", "rtz"), range(-6, 9)),
     "masked32": ("this", chain("e8m7"), range(-15, 16)),
     "masked32-saturate": ("this", chain("e8m7", overflow="saturate"), range(-15, 16)),
     "masked32-odd": ("this", chain("e8m2"), range(-15, 16)),
@@ -154,6 +163,8 @@ def skip_without(kernel: str) -> None:
     """Skip what this processor truly cannot run."""
     kind = kernel.removesuffix("-saturate")
     needs = "f16c" if kind.startswith("via-half") else None
+    if kind == "via-half-odd":
+        needs = "avx512f"
     if "-mode" in kind:
         return
     if kind.startswith(("half", "shifted16")):

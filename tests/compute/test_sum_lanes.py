@@ -6,16 +6,23 @@ Expected codes are the oracle's, or the scalar kernels' where a space is exhaust
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.helpers import HOST, chain, float_format, oracle_matmul, unit_of
 from support.lane_cases import AVX512, operands, runs_as
+from support.machines import On
 
-from fpsim import get_format
+from fpsim import MacUnit, get_format
 from fpsim.formats.rounding import Rounding
+from fpsim.kernels.llvm.machine import Machine
+from fpsim.units.spec import MacSpec
 from fpsim.units.stages import Block, Chain, Chunked, Exact, ProductRounding
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+HALF_BY_CONVERSION = Machine(frozenset({"f16c", "avx512f"}))
 
 
 # -- magic numbers -------------------------------------------------------------------------------
@@ -79,6 +86,76 @@ def test_magic_numbers_end_where_a_lane_does() -> None:
     assert kernel(0.0, 95) == "masked32"
     grown = np.full((1, 4000), 7)
     assert np.array_equal(unit.matmul(grown, grown.T), unit.dot(grown, grown)[:, None])
+
+
+@AVX512
+def test_magic_numbers_saturate_where_sums_are_on_the_formats_grid() -> None:
+    """Starts that are -0 or special, products below the least number, sums beyond a lane."""
+    unit = chain("e5m10", overflow="saturate")
+    on, fmt, rng = On(unit, HALF_BY_CONVERSION), unit.result, np.random.default_rng(6)
+    a, b = rng.integers(0, 16, (6, 60)), rng.integers(0, 16, (60, 20))
+    a[0], b[:, :10] = 7, 7
+    b[:, 5:10] = 15
+
+    def kernel(start: float, shift: int = 0) -> str:
+        c = fmt.encode(rng.normal(size=(6, 20)) * 2.0 ** rng.integers(-24, 15, (6, 20)))
+        c[fmt.decode(c) == 0] = 0  # no -0
+        c[0, 0] = fmt.encode([start], overflow="inf")[0]
+        scale = np.full((6, 1), 127 + shift)
+        expected = oracle_matmul(unit, a, b, c, scale)
+        assert np.array_equal(on.matmul(a, b, c, scale), expected)
+        return on.plan(a, b, c=c, a_scale=scale).kernel
+
+    for shift, found in ((-22, "magic32-rne-saturate"), (-23, "via-half-saturate"),
+                         (0, "magic32-rne-saturate"), (9, "magic32-rne-saturate"),
+                         (106, "magic32-rne-saturate"), (107, "via-half-saturate")):  # fmt: skip
+        assert kernel(0.0, shift) == found, shift
+    for start in (-0.0, np.inf, np.nan):
+        assert kernel(start) == "via-half-saturate"
+    flushed = chain("e5m10_flush", overflow="saturate")
+    assert "magic" not in On(flushed, HALF_BY_CONVERSION).plan(a, b).kernel
+
+
+# -- float16 by conversion -----------------------------------------------------------------------
+
+
+@AVX512
+@pytest.mark.parametrize(
+    ("operand", "kernel"),
+    [
+        ("e2m1", "via-half"),  # 3 * 15, squared: 2025 has 11 bits, though factors have 6 each
+        ("e2m2", "via-half-odd"),  # 7 * 15 times 3 * 15: 13 bits
+    ],
+)
+def test_products_of_scaled_elements_have_the_bits_of_the_largest_one(
+    operand: str, kernel: str
+) -> None:
+    """Every significand of an element and an E4M3 scale, beside accumulators that break ties."""
+    spec = MacSpec(get_format(operand), get_format("e2m1"), Chain(float_format("e5m10")))
+    scale = get_format("e4m3fn")
+    unit = MacUnit(replace(spec, a_scale=scale, b_scale=scale))
+    on, rng = On(unit, HALF_BY_CONVERSION), np.random.default_rng(7)
+    elements = np.arange(1, 1 << (unit.a.bits - 1))
+    a_scale = scale.encode(np.outer(2.0 ** np.arange(-9, 9, 4), np.arange(8, 16)).reshape(-1))
+    a = np.repeat(elements, a_scale.size)[:, None]
+    a_scale = np.tile(a_scale, elements.size)[:, None]
+    b = np.repeat(np.array([2, 3]), 24)[None]
+    b_scale = np.tile(scale.encode(np.arange(8.0, 16.0)), 6)[None]
+    signs, shape = rng.choice([-1, 1], (a.size, b.size)), (a.size, b.size)
+    c = unit.result.encode(signs * 2.0 ** rng.integers(-24, 8, shape))
+    given = {"c": c, "a_scale": a_scale, "b_scale": b_scale}
+    assert on.plan(a, b, **given).kernel == kernel
+    assert np.array_equal(on.matmul(a, b, **given), oracle_matmul(unit, a, b, **given))
+
+
+@AVX512
+def test_a_tie_of_float16_beside_its_least_number() -> None:
+    unit = chain("e5m10", a="int12")
+    tiny = unit.result.encode([[2.0**-24, -(2.0**-24), 0.0]])
+    on = On(unit, HALF_BY_CONVERSION)
+    a, b = np.array([[3]]), np.array([[683] * 3])  # 2049
+    assert on.plan(a, b, c=tiny).kernel == "via-half-odd"
+    assert unit.result.decode(on.matmul(a, b, tiny)).tolist() == [[2050.0, 2048.0, 2048.0]]
 
 
 # -- exact sums ----------------------------------------------------------------------------------

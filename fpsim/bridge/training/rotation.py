@@ -11,18 +11,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.bridge.training.randomness import Randomness
+from fpsim.kernels.threads import shared, within
 
 __all__ = ["TE_SIGNS", "Rotation"]
 
 Floats = NDArray[np.float32]
-#: Elements processed at once, which stay in the cache.
-CHUNK = 1 << 15
+#: Rows processed at once, which stay in the cache; least elements that threads share.
+WIDTH, LEAST_SHARED = 64, 1 << 16
 #: Transformer Engine's fixed signs for blocks of 16.
 TE_SIGNS = (1, 1, 1, -1, 1, -1, -1, -1, -1, -1, -1, 1, -1, 1, -1, -1)
 
@@ -64,7 +67,7 @@ class Rotation:
         return np.array(self.signs, dtype=np.float32)
 
     def rotate(self, x: Floats, signs: Floats, axis: int = 1) -> Floats:
-        """Return a matrix rotated along an axis.
+        """Return a matrix rotated along an axis, which becomes the last one in memory.
 
         Args:
             x: (R, K); ``size`` divides the length of the axis.
@@ -74,7 +77,7 @@ class Rotation:
         Returns:
             The matrix times the signs and the Hadamard matrix, block by block.
         """
-        return self._turned(x, signs, None, axis)
+        return self._turned(x, signs, np.ones_like(signs), axis)
 
     def unrotate(self, x: Floats, signs: Floats, axis: int = 1) -> Floats:
         """Undo `rotate`, up to rounding.
@@ -87,31 +90,40 @@ class Rotation:
         Returns:
             The matrix before the rotation.
         """
-        return self._turned(x, None, signs, axis)
+        return self._turned(x, np.ones_like(signs), signs, axis)
 
-    def _turned(self, x: Floats, before: Floats | None, after: Floats | None, axis: int) -> Floats:
-        """Multiply by signs, by the matrix, and by other signs, a few blocks at once."""
-        inner = 1 if axis else x.shape[1]
-        blocks = x.reshape((-1, self.size) if axis else (-1, self.size, inner))
-        out = np.empty(blocks.shape, dtype=np.float32)
-        many = max(1, CHUNK // (self.size * inner))
-        for start in range(0, len(blocks), many):
-            part = blocks[start : start + many]
-            if before is not None:
-                part = part * (before if axis else before[:, None])
-            part = self._summed(part, inner) * np.float32(self.size**-0.5)
-            if after is not None:
-                part = part * (after if axis else after[:, None])
-            out[start : start + many] = part
-        return out.reshape(x.shape)
+    def _turned(self, x: Floats, before: Floats, after: Floats, axis: int) -> Floats:
+        """Multiply by signs, by the matrix, and by other signs."""
+        columns = x if axis else x.T
+        out = np.empty(columns.shape, dtype=np.float32)
+        places = [y.reshape(len(y), -1, self.size).transpose(1, 2, 0) for y in (columns, out)]
+        _turn()(places[0], before, after * np.float32(self.size**-0.5), places[1])
+        return out if axis else out.T
 
-    def _summed(self, blocks: Floats, inner: int) -> Floats:
-        flat = blocks.reshape(len(blocks), -1)
-        half = inner
-        while half < flat.shape[1]:
-            pairs = flat.reshape(len(blocks), -1, 2, half)
-            sums = np.empty_like(pairs)
-            np.add(pairs[:, :, 0], pairs[:, :, 1], out=sums[:, :, 0])
-            np.subtract(pairs[:, :, 0], pairs[:, :, 1], out=sums[:, :, 1])
-            flat, half = sums.reshape(flat.shape), 2 * half
-        return flat.reshape(blocks.shape)
+
+@cache
+def _turn() -> Any:
+    @shared(LEAST_SHARED, "hadamard", (__file__,))
+    def run(x: Any, before: Any, after: Any, out: Any, share: Any) -> None:
+        blocks, size, rows = x.shape
+        wide = (rows + WIDTH - 1) // WIDTH
+        part = np.empty((size, WIDTH), np.float32)
+        for task in within(blocks * wide, share):
+            b, first = task % blocks, task // blocks * WIDTH
+            many = min(WIDTH, rows - first)
+            for i in range(size):
+                for r in range(many):
+                    part[i, r] = x[b, i, first + r] * before[i]
+            half = 1
+            while half < size:
+                for pair in range(size // 2):
+                    i = pair // half * 2 * half + pair % half
+                    for r in range(WIDTH):
+                        above, below = part[i, r], part[i + half, r]
+                        part[i, r], part[i + half, r] = above + below, above - below
+                half *= 2
+            for r in range(many):
+                for i in range(size):
+                    out[b, i, first + r] = part[i, r] * after[i]
+
+    return run

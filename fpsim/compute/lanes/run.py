@@ -17,7 +17,7 @@ from fpsim.compute.facts import all_finite
 from fpsim.compute.lanes.pack import Packed, Packing, half_bits, lane_shift, pack, packings
 from fpsim.compute.lanes.random import cubes, streams
 from fpsim.compute.lanes.steps.fixed import ClampedSum, GridSum
-from fpsim.compute.lanes.steps.step import Step, is_ieee, random_parameters
+from fpsim.compute.lanes.steps.step import NEAREST, Step, is_ieee, random_parameters
 from fpsim.compute.lanes.steps.sums import Slice
 from fpsim.compute.operands import MatmulOperands
 from fpsim.compute.plan import Plan
@@ -30,7 +30,7 @@ from fpsim.kernels.llvm.matmul_driver import gemm, histories
 from fpsim.kernels.llvm.tiles import RandomSource, Source, Tile, tile_of, turn
 from fpsim.kernels.llvm.vector import Lane
 from fpsim.units.spec import MacSpec
-from fpsim.units.stages import Aligned, Exact, Fixed
+from fpsim.units.stages import Aligned, Chain, Exact, Fixed
 
 __all__ = ["Job", "packed_job", "run_lanes", "run_slices", "run_steps", "run_values"]
 
@@ -218,7 +218,10 @@ class Job(NamedTuple):
             if isinstance(random, RandomBits):
                 random = random.integers(values.size, 1, stage.random_bits)
             return encode_exact(stage, values, random)
-        codes = _native_codes(stage.result, values) if stage.overflow is Overflow.INF else None
+        # Chains to nearest clamp every result; other sums that saturate may leave infinities.
+        clamped = isinstance(stage, Chain) and stage.rounding in NEAREST
+        native = stage.overflow is Overflow.INF or (stage.overflow is Overflow.SATURATE and clamped)
+        codes = _native_codes(stage.result, values) if native else None
         if codes is None:
             codes = np.asarray(stage.result.encode(values, "rtz", str(stage.overflow)))
         own = stage.nan if isinstance(stage, Aligned) else None

@@ -32,34 +32,6 @@ def mark_used(codes, used):
         used[code] = True
 
 
-@kernel(parallel=True)
-def pack_rows(codes, table, scale, sign_shift, scale_table, block, out):
-    """Write the values of rows of codes, times their scales if there are any.
-
-    Args:
-        codes: unsigned integers (M, K).
-        table: the value of each code.
-        scale: scale codes (M, G, 1); (M, G, 2), where a code's sign bit selects; or an empty array.
-        sign_shift: place of the sign bit in a code.
-        scale_table: the value of each scale code.
-        block: elements of K to a scale.
-        out: of the table's type, (at least M, at least K), filled; the rest stays as it is.
-
-    Returns:
-        Nothing.
-    """
-    scaled = scale.shape[0] > 0
-    split = scale.shape[2] == 2
-    for m in prange(codes.shape[0]):
-        for k in range(codes.shape[1]):
-            code = codes[m, k]
-            value = table[code]
-            if scaled:
-                sign = np.int64(code) >> sign_shift if split else np.int64(0)
-                value = value * scale_table[scale[m, k // block, sign]]
-            out[m, k] = value
-
-
 @inner
 def _look_up(codes, table, out):
     """Write ``table[codes]`` of one row."""
@@ -76,6 +48,36 @@ def _look_up_scaled(codes, table, factors, sign_shift, out):
     else:
         for j in range(codes.size):
             out[j] = table[codes[j]] * factors[codes[j] >> sign_shift, j]
+
+
+@kernel(parallel=True)
+def pack_rows(codes, table, scale, sign_shift, scale_table, block, out):
+    """Write the values of rows of codes, times their scales if there are any.
+
+    Args:
+        codes: unsigned integers (M, K).
+        table: the value of each code.
+        scale: scale codes (M, G, 1); (M, G, 2), where a code's sign bit selects; or an empty array.
+        sign_shift: place of the sign bit in a code.
+        scale_table: the value of each scale code.
+        block: elements of K to a scale.
+        out: of the table's type, (at least M, at least K), filled; the rest stays as it is.
+
+    Returns:
+        Nothing.
+    """
+    length, signs = codes.shape[1], scale.shape[2] if scale.shape[0] else 0
+    for m in prange(codes.shape[0]):
+        if not signs:
+            _look_up(codes[m], table, out[m])
+            continue
+        factors = np.empty((signs, length), scale_table.dtype)
+        for sign in range(signs):
+            for first in range(0, length, block):
+                factor = scale_table[scale[m, first // block, sign]]
+                for k in range(first, min(first + block, length)):
+                    factors[sign, k] = factor
+        _look_up_scaled(codes[m], table, factors, sign_shift, out[m])
 
 
 @kernel(parallel=True)

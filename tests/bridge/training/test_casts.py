@@ -27,6 +27,7 @@ from fpsim.bridge.training.randomness import Randomness, lfsr16_states
 from fpsim.bridge.training.recipe import TrainingRecipe
 from fpsim.bridge.training.rotation import TE_SIGNS, Rotation
 from fpsim.bridge.training.slopes import DifferentiableGradient, grid_values, root
+from fpsim.kernels import threads
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,33 @@ def test_rotations_are_orthogonal_along_either_axis() -> None:
         assert np.array_equal(down, rotation.rotate(np.ascontiguousarray(x.T), signs).T)
         assert np.allclose(rotation.unrotate(down, signs, axis=0), x, atol=1e-5)
     assert {*Rotation(64, "fresh").chosen(Randomness("a")).tolist()} == {1, -1}
+
+
+@pytest.mark.parametrize("size", [2, 16, 32, 128])
+def test_rotations_round_in_each_pass_on_any_number_of_threads(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sums and differences of neighbours, of pairs, of fours and so on, each in float32."""
+
+    def passes(blocks: np.ndarray, half: int = 1) -> np.ndarray:
+        if half == size:
+            return blocks
+        first, second = np.moveaxis(blocks.reshape(len(blocks), -1, 2, half), 2, 0)
+        return passes(np.stack([first + second, first - second], 2).reshape(-1, size), 2 * half)
+
+    rng = np.random.default_rng(size)
+    x = (rng.normal(size=(384, 256)) * 2.0 ** rng.integers(-9, 9, (384, 256))).astype(np.float32)
+    rotation, root = Rotation(size, "fresh"), np.float32(size**-0.5)
+    signs = rotation.chosen(Randomness("signs"))
+    for y, axis in ((x, 1), (x, 0)):
+        rows = y if axis else np.ascontiguousarray(y.T)
+        forth = (passes(rows.reshape(-1, size) * signs) * root).reshape(rows.shape)
+        back = (passes(rows.reshape(-1, size)) * root * signs).reshape(rows.shape)
+        for number in (1, 3):
+            monkeypatch.setattr(threads, "get_num_threads", lambda found=number: found)
+            assert np.array_equal(rotation.rotate(y, signs, axis), forth if axis else forth.T)
+            assert np.array_equal(rotation.unrotate(y, signs, axis), back if axis else back.T)
+    assert rotation.rotate(x, signs, 0).T.flags.c_contiguous
 
 
 def test_random_integers_are_the_documented_ones() -> None:
