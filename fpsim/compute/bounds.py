@@ -187,13 +187,13 @@ class Bounds:
     a: Span
     b: Span
     bits: tuple[int, int]  #: significant bits of the factors
-    term_bits: int | None = None  #: significant bits of a term, if fewer than those of both factors
     headroom: int = 2  #: a term is below 2^headroom times 2^e, with e its alignment exponent
     finite: bool = False  #: no term is NaN or infinite
     significand: float = 4.0  #: a term is at most significand * 2^(headroom - 2) * 2^e
     most: float | None = None  #: the largest magnitude, if known more closely than by ``span``
     scaled: bool = False  #: the alignment exponent is that of the scales, for zero terms too
     halves: bool = False  #: whether float16 lanes may hold the factors
+    term_bits: int | None = None  #: significant bits of a term, if fewer than those of both factors
     count: int = 1  #: terms of a sum
     start: Start = field(default=Start(E8M0, None), compare=False)  #: initial accumulators of sums
     #: Returns a bound on every partial sum; a call looks at all operands.
@@ -253,12 +253,12 @@ def product_bounds(args: MatmulOperands) -> Bounds:
     return Bounds(
         *operand_spans(args),
         operand_bits(args),
-        term_bits(args),
-        headroom=2 + scaled,
-        finite=all_finite(args),
-        significand=largest[0] * largest[1],
-        most=_largest_product(args),
+        2 + scaled,
+        all_finite(args),
+        largest[0] * largest[1],
+        _largest_product(args),
         halves=True,
+        term_bits=term_bits(args),
         largest_sum=cache(lambda: largest_sum(args)),
     )
 
