@@ -41,7 +41,7 @@ from fpsim.compute.facts import (
     infinities,
     zero_scales,
 )
-from fpsim.compute.lanes.pack_bytes import WORD, byte_power
+from fpsim.compute.lanes.pack_bytes import WORD, byte_power, pairs_fit
 from fpsim.compute.lanes.steps.chain import General, MaskedRandom, Separate, chain_steps
 from fpsim.compute.lanes.steps.chunk import ChunkStep, chunk_steps
 from fpsim.compute.lanes.steps.fixed import fixed_steps
@@ -592,7 +592,7 @@ def _in_bytes(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine)
     """Return the plan with sums of products as integers of a byte, if they fit."""
     source, step = plan.source, plan.step
     assert step is not None
-    if args.paired or not machine.byte_dots:
+    if args.paired or not (machine.byte_dots or machine.byte_pairs):
         return plan
     if not source.block:
         found = _any_order(spec, args, step)
@@ -603,6 +603,8 @@ def _in_bytes(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine)
         source = found
     power = byte_power(spec)
     if power is None or source.size % WORD or source.size > MAX_BYTES:
+        return plan
+    if machine.byte_pairs and not pairs_fit(spec, source):
         return plan
     if step.levels[0].lane is Lane.F32 and not _scales_fit(args, power):
         return plan

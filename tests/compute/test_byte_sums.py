@@ -23,8 +23,10 @@ VNNI = pytest.mark.skipif("avx512vnni" not in HOST, reason="needs AVX512-VNNI")
 Codes = NDArray[Any]
 
 
-#: This processor without dot instructions.
-NO_BYTES = Machine.host().without("avx512vnni")
+#: This processor without dot instructions, and one that adds pairs of products.
+NO_BYTES = Machine.host().without("avx512vnni", "avx2")
+PAIRS = Machine(frozenset({"avx2", "f16c"}))
+AVX2 = pytest.mark.skipif("avx2" not in HOST, reason="needs AVX2")
 
 
 def block_unit(size: int, a: str, b: str, **more: Any) -> MacUnit:
@@ -100,11 +102,29 @@ def test_every_kind_of_sum_with_and_without_bytes(name: str, block: int) -> None
     assert not plainly.plan(**args).source.bytes
     assert unit.plan(**args).source.bytes == ("avx512vnni" in HOST)
     assert np.array_equal(unit.matmul(**args), plain)
+    if "avx2" in HOST:
+        pairs = On(unit, PAIRS)
+        assert pairs.plan(**args).source.bytes == (name != "int8-exact-e8m23")
+        assert np.array_equal(pairs.matmul(**args), plain)
     some = {key: value[:2] for key, value in args.items() if key in ("a", "a_scale")}
     some |= {key: value[:, :3] for key, value in args.items() if key in ("b", "b_scale")}
     if "c" in args:
         some["c"] = args["c"][:2, :3]
     assert np.array_equal(plain[:2, :3], oracle_matmul(unit, **some))
+
+
+@AVX2
+@pytest.mark.parametrize("scale", ["e8m0", "e5m2.split"])
+def test_sums_of_pairs_fill_sixteen_bits(scale: str) -> None:
+    """Bytes -128 and 15 in blocks of 32 sum to -30 720 twice; in blocks of 36 to -34 560."""
+    for size, by_bytes in ((32, True), (36, False)):
+        unit = get_unit(f"int8.{scale}xint4-block{size}-into-chain-e8m23")
+        args = arguments(unit, 3, 2 * size, 19, size)
+        args["a"][0], args["a"][1, ::2], args["b"][:, :9] = 0x80, 0x80, 7
+        args["b"][:, 9:12] = 8
+        on = On(unit, PAIRS)
+        assert on.plan(**args).kernel.startswith("bytes") == by_bytes
+        assert np.array_equal(on.matmul(**args), oracle_matmul(unit, **args))
 
 
 @VNNI

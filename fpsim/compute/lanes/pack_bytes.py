@@ -22,7 +22,7 @@ from fpsim.kernels.pack import nibbles_to_bytes, panels
 from fpsim.units.operands import Operand
 from fpsim.units.spec import MacSpec, exponents
 
-__all__ = ["WORD", "byte_offset", "byte_panels", "byte_power", "byte_rows"]
+__all__ = ["WORD", "byte_offset", "byte_panels", "byte_power", "byte_rows", "pairs_fit"]
 
 Array = NDArray[Any]
 #: Bytes of a word along K.
@@ -50,6 +50,14 @@ def byte_power(spec: MacSpec) -> int | None:
 def byte_offset(b_format: Format, source: Source) -> int:
     """Return the offset that makes elements of ``b`` unsigned bytes; 0 if split by sign."""
     return 0 if source.b_signs > 1 else max(-int(_planes(b_format, 1)[0].min()), 0)
+
+
+def pairs_fit(spec: MacSpec, source: Source) -> bool:
+    """Return whether 16 bits hold the sum of every other pair of products of a block."""
+    (a,), (b,) = (_planes(fmt, 1) for fmt in (spec.a, spec.b))
+    largest = int(abs(a.astype(np.int64)).max())
+    unsigned = int(abs(b.astype(np.int64) + byte_offset(spec.b, source)).max())
+    return source.size // 2 * largest * unsigned < 1 << 15
 
 
 def byte_rows(

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Emits the loop that sums the products of one block: in a lane's floats, or in integers of bytes.
 
-Four products of bytes are one word's dot product, which an instruction adds to a 32-bit integer.
+Four products of bytes are one word's dot product, which an instruction adds to a 32-bit integer
+(AVX512-VNNI); or two pairs, which are added to two 16-bit integers, and together after the block.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any, Protocol
 from llvmlite import ir
 
 from fpsim.kernels.llvm.tiles import Source, Tile
-from fpsim.kernels.llvm.vector import Lanes, Vec, byte_dots
+from fpsim.kernels.llvm.vector import Lanes, Vec, byte_dots, byte_pairs, pair_sums
 
 __all__ = ["BlockLoads", "block_sums"]
 
@@ -109,29 +110,36 @@ def block_sums(loads: BlockLoads, k: Any) -> dict[Key, Vec]:
         sums[key].add_incoming(totals[key], body)
     builder.cbranch(builder.icmp_signed("<", following, size), body, after)
     builder.position_at_end(after)
-    return {key: _value(lanes, source, totals[key], key[3]) for key in keys}
+    return {key: _value(loads, totals[key], key, block) for key in keys}
 
 
 def _start(loads: BlockLoads, key: Key, block: Any) -> Any:
     r, _, a_sign, _ = key
-    if loads.source.bytes:
+    lanes = loads.lanes
+    if not loads.source.bytes:
+        return lanes.constant(0.0, False).value
+    if lanes.carries_mode:
         return loads.block_start(r, block, a_sign)
-    return loads.lanes.constant(0.0, False).value
+    return ir.Constant(ir.VectorType(ir.IntType(16), 2 * lanes.count), None)
 
 
 def _added(lanes: Lanes, source: Source, total: Any, row: Any, column: Any) -> Any:
     if source.bytes:
-        return byte_dots(lanes, total, column, row)
+        return (byte_dots if lanes.carries_mode else byte_pairs)(lanes, total, column, row)
     added = Vec(lanes, row, False).intrinsic(
         "fma", Vec(lanes, column, False), Vec(lanes, total, False)
     )
     return added.value
 
 
-def _value(lanes: Lanes, source: Source, total: Any, b_sign: int) -> Vec:
+def _value(loads: BlockLoads, total: Any, key: Key, block: Any) -> Vec:
     """Return a sum as floats; bytes of ``b`` with the sign bit set are stored as magnitudes."""
-    if not source.bytes:
+    (r, _, a_sign, b_sign), lanes = key, loads.lanes
+    if not loads.source.bytes:
         return Vec(lanes, total, False)
+    if not lanes.carries_mode:
+        start = loads.block_start(r, block, a_sign)
+        total = lanes.builder.add(pair_sums(lanes, total), start)
     if b_sign:
         total = lanes.builder.neg(total)
     return Vec(lanes, lanes.builder.sitofp(total, lanes.real_type), False)

@@ -78,6 +78,11 @@ class Machine:
         return self.directed and "avx512vnni" in self.features
 
     @property
+    def byte_pairs(self) -> bool:
+        """Whether bytes are multiplied, and pairs of products added, in 16 bits (AVX2)."""
+        return not self.directed and "avx2" in self.features
+
+    @property
     def byte_shuffles(self) -> bool:
         """Whether an instruction looks bytes up in a table of sixteen (AVX512-BW)."""
         return self.directed and "avx512bw" in self.features

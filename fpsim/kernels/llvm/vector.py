@@ -25,6 +25,8 @@ __all__ = [
     "Vec",
     "WordBytes",
     "byte_dots",
+    "byte_pairs",
+    "pair_sums",
     "splat",
 ]
 
@@ -179,6 +181,37 @@ def byte_dots(lanes: Lanes, total: Any, unsigned: Any, signed: Any) -> Any:
     """
     name = f"llvm.x86.avx512.vpdpbusd.{32 * lanes.count}"
     return lanes.call(name, total.type, [total, unsigned, signed])
+
+
+_PAIRS = {4: ("ssse3.pmadd.ub.sw.128", "sse2.pmadd.wd"), 8: ("avx2.pmadd.ub.sw", "avx2.pmadd.wd")}
+
+
+def byte_pairs(lanes: Lanes, total: Any, unsigned: Any, signed: Any) -> Any:
+    """Add to 16-bit integers, two to a word, the sums of two products of its bytes each.
+
+    Needs AVX2 and vectors of at most 32 bytes, and saturates (VPMADDUBSW, Intel SDM volume 2B).
+
+    Args:
+        lanes: the lanes of the words.
+        total: LLVM vector of 16-bit integers.
+        unsigned: LLVM vector of words of four unsigned bytes.
+        signed: LLVM vector of words of four signed bytes.
+
+    Returns:
+        LLVM vector of the sums.
+    """
+    builder, kind = lanes.builder, ir.VectorType(ir.IntType(8), 4 * lanes.count)
+    factors = [builder.bitcast(words, kind) for words in (unsigned, signed)]
+    found = lanes.call(f"llvm.x86.{_PAIRS[lanes.count][0]}", total.type, factors)
+    return builder.add(total, found)
+
+
+def pair_sums(lanes: Lanes, total: Any) -> Any:
+    """Return the sums of both 16-bit integers of each word, as an LLVM vector of words."""
+    kind, ones = ir.VectorType(ir.IntType(32), lanes.count), [1] * 2 * lanes.count
+    return lanes.call(
+        f"llvm.x86.{_PAIRS[lanes.count][1]}", kind, [total, ir.Constant(total.type, ones)]
+    )
 
 
 def splat(builder: Any, scalar: Any, kind: Any) -> Any:
