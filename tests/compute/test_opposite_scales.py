@@ -8,7 +8,7 @@ import pytest
 from support.helpers import HOST, chain, exact, fixed, oracle_matmul
 from support.machines import MACHINES, On
 
-from fpsim import MacUnit
+from fpsim import MacUnit, get_unit
 from fpsim.compute.bounds import Span, format_span, half_shift
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -87,3 +87,19 @@ def test_opposite_scales_cancel(unit: MacUnit, features: str) -> None:
             assert np.array_equal(on.matmul(a, b, None, *scales), plain), f"2^{n}, {kernel}"
             dots = unit.dot(a[:, None], b.T[None], None, scales[0][:, None], scales[1].T[None])
             assert np.array_equal(dots, plain), f"2^{n}, dot"
+
+
+# -- scales apart by sign ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["e2m1.e5m2.split-chain-e5m10", "e2m1.e5m2.split-chain-e8m23"])
+@pytest.mark.parametrize("block", [1, 8])
+def test_products_take_the_scales_of_their_signs(name: str, block: int) -> None:
+    """Rows and columns, whose blocks have one scale for each sign, in vector lanes."""
+    unit, rng = get_unit(name), np.random.default_rng(block)
+    a, b = (rng.integers(0, 16, shape).astype(np.uint8) for shape in ((5, 40), (40, 21)))
+    shapes = (5, 40 // block, 2), (40 // block, 21, 2)
+    a_scale, b_scale = (unit.spec.a_scale.encode(rng.uniform(0.3, 3, shape)) for shape in shapes)
+    given = {"a_scale": a_scale, "b_scale": b_scale}
+    assert unit.plan(a, b, **given).back_end == "lanes"
+    assert np.array_equal(unit.matmul(a, b, **given), oracle_matmul(unit, a, b, **given))
