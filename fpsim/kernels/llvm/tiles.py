@@ -130,7 +130,8 @@ def tile_of(step: Any, source: Source, machine: Machine, flat: bool = False) -> 
     if source.quadrants == 2 and not source.bytes:
         return Tile(4, 2 if wide else 1, lanes)
     if source.quadrants > 1:
-        return Tile(4 if source.bytes and wide else 2, 1, lanes)
+        rows = 4 if wide else 4 // source.quadrants  # sixteen registers hold no more sums
+        return Tile(rows if source.bytes else 2, 1, lanes)
     rows, vectors = inner.cells
     if source.block and inner.terms == 1 and vectors == 4:
         return Tile(4, 3 if wide else 1, lanes)
