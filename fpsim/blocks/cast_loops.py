@@ -27,6 +27,7 @@ from fpsim.blocks.cast_steps import (
     ScaleInputs,
     ScaleKind,
     SubBlocks,
+    TopElements,
     Tops,
     at_least,
     at_most,
@@ -36,14 +37,11 @@ from fpsim.blocks.cast_steps import (
     key,
     minus,
     over,
-    refine_tops,
     scale_of,
     scaled,
     sign_of_largest,
     span_of,
     step_under,
-    store_tops,
-    top_places,
 )
 from fpsim.kernels.llvm.side_by_side import (
     BYTE,
@@ -237,7 +235,7 @@ class _Cast:
         first = scale(b.get(at.rows, WORD) if kind.by == "row" else INDEX(0))
         grid: Any
         if kind.tops is not None and kind.tops.stored:
-            top_places(b, kind.tops, kind.block, at.laid, first.code, at.places)
+            self.tops(kind.tops).keep_places(first.code, at.places)
         if kind.by == "error":
             code, factor, grid = self.chosen(scale, most)
             variant = grid
@@ -301,6 +299,10 @@ class _Cast:
             candidate = grid
         return own.code, own.factor, grid, candidate
 
+    def tops(self, tops: Tops) -> TopElements:
+        """Return the top elements of the blocks."""
+        return TopElements(self.b, tops, self.kind.block, self.at.laid)
+
     def fit(self, factor: Vec, index: int) -> None:
         """Keep the ratios of sub-blocks that fit under a factor."""
         kind, at, tops = self.kind, self.at, self.kind.tops
@@ -337,17 +339,11 @@ class _Cast:
                 elements(start, INDEX(kind.sub.size), step)
         tops = kind.tops
         if tops is not None and tops.stored:
-            store_tops(
-                b, tops, kind.block, at.laid, factor, kind.multiply, at.places, at.top_ends,
-                at.spare,
-            )  # fmt: skip
+            self.tops(tops).store(factor, kind.multiply, at.places, at.top_ends, at.spare)
         elif tops is not None:
             count = b.same(at.sizes, 8, INDEX)
             count = Vec(b.floats, builder.trunc(count.value, b.floats.integer_type), True)
-            refine_tops(
-                b, tops, kind.block, at.laid, factor, kind.multiply, at.top_keys, count, at.spare,
-                at.places,
-            )  # fmt: skip
+            self.tops(tops).refine(factor, kind.multiply, at.top_keys, count, at.spare, at.places)
         b.hand_out(at.spare, self.block, at.codes)
 
 

@@ -47,6 +47,7 @@ __all__ = [
     "ScaleKind",
     "ScaleNumbers",
     "SubBlocks",
+    "TopElements",
     "Tops",
     "at_least",
     "at_most",
@@ -58,14 +59,11 @@ __all__ = [
     "magnitude",
     "minus",
     "over",
-    "refine_tops",
     "scale_of",
     "scaled",
     "sign_of_largest",
     "span_of",
     "step_under",
-    "store_tops",
-    "top_places",
 ]
 
 
@@ -773,119 +771,107 @@ class Tops(NamedTuple):
     high: int = 0
 
 
-def top_places(b: Blocks, tops: Tops, block: int, laid: int, code: Vec, places: int) -> None:
-    """Keep the place of each top element: the first largest magnitude.
+class TopElements(NamedTuple):
+    """The top elements of a block.
 
     Args:
         b: the blocks.
         tops: `Tops`.
         block: elements of a block.
         laid: array of the elements side by side.
-        code: scale codes; under code 0 the place is ``tops.size``, for none.
-        places: array where the places are kept.
     """
-    none = code.equals(0)
-    with b.loop(INDEX(block // tops.size)) as loop:
-        start = b.builder.mul(loop.index, INDEX(tops.size))
-        place, _ = first_largest(b, laid, start, INDEX(tops.size))
-        b.keep(places, loop.index, none.where(b.floats.constant(tops.size, True), place))
 
+    b: Blocks
+    tops: Tops
+    block: int
+    laid: int
 
-def _value_at(b: Blocks, laid: int, start: Any, count: int, place: Vec) -> Vec:
-    """Return one of each block's ``count`` values from ``start`` on: the one at ``place``."""
-    x = Variable(b.floats.constant(0.0, False))
-    with b.loop(INDEX(count)) as inner:
-        k = b.floats.splat(b.builder.trunc(inner.index, WORD), True)
-        own = b.kept(laid, b.builder.add(start, inner.index))
-        x.set(place.equals(k).where(own, x.get()))
-    return x.get()
+    @property
+    def _count(self) -> Any:
+        return INDEX(self.block // self.tops.size)
 
+    def _start(self, index: Any) -> Any:
+        return self.b.builder.mul(index, INDEX(self.tops.size))
 
-def store_tops(
-    b: Blocks,
-    tops: Tops,
-    block: int,
-    laid: int,
-    step: Vec,
-    multiply: bool,
-    places: int,
-    ends: int,
-    codes: int,
-) -> None:
-    """Write the codes of stored top elements over their codes.
+    def _value(self, start: Any, place: Vec) -> Vec:
+        """Return one of the values from ``start`` on: the one at ``place``."""
+        b = self.b
+        x = Variable(b.floats.constant(0.0, False))
+        with b.loop(INDEX(self.tops.size)) as inner:
+            k = b.floats.splat(b.builder.trunc(inner.index, WORD), True)
+            own = b.kept(self.laid, b.builder.add(start, inner.index))
+            x.set(place.equals(k).where(own, x.get()))
+        return x.get()
 
-    Args:
-        b: the blocks.
-        tops: `Tops`.
-        block: elements of a block.
-        laid: array of the elements side by side.
-        step: divides or multiplies values.
-        multiply: whether values are multiplied.
-        places: where the places of top elements are kept.
-        ends: array of the smallest magnitude and the distance of magnitudes, float64.
-        codes: where codes are kept, side by side.
-    """
-    builder, zero = b.builder, b.doubles.constant(0.0, False)
-    base, distance = (b.same(ends, i, DOUBLE) for i in range(2))
-    sign = b.doubles.constant(float(tops.sign_code), False)
-    with b.loop(INDEX(block // tops.size)) as loop:
-        place = b.kept(places, loop.index, WORD)
-        start = builder.mul(loop.index, INDEX(tops.size))
-        y = scaled(_value_at(b, laid, start, tops.size, place), step, multiply)
-        steps = over(magnitude(y).as_lanes(b.doubles) - base, distance)
-        steps = at_most(at_least(steps.intrinsic("roundeven"), zero), sign - 1.0)
-        steps = (steps + (y.as_bits < 0).where(sign, zero)).value
-        code = Vec(b.floats, builder.fptosi(steps, b.floats.integer_type), True)
-        with b.loop(INDEX(tops.size)) as inner:
-            k = b.floats.splat(builder.trunc(inner.index, WORD), True)
-            at = builder.add(start, inner.index)
-            b.keep(codes, at, place.equals(k).where(code, b.kept(codes, at, WORD)))
+    def keep_places(self, code: Vec, places: int) -> None:
+        """Keep the place of each top element: the first largest magnitude.
 
+        Args:
+            code: scale codes; under code 0 the place is ``tops.size``, for none.
+            places: array where the places are kept.
+        """
+        b, size = self.b, self.tops.size
+        none = code.equals(0)
+        with b.loop(self._count) as loop:
+            place, _ = first_largest(b, self.laid, self._start(loop.index), INDEX(size))
+            b.keep(places, loop.index, none.where(b.floats.constant(size, True), place))
 
-def refine_tops(
-    b: Blocks,
-    tops: Tops,
-    block: int,
-    laid: int,
-    step: Vec,
-    multiply: bool,
-    keys: int,
-    count: Vec,
-    codes: int,
-    out: int,
-) -> None:
-    """Keep the number of the offset that refines the first largest code.
+    def store(self, step: Vec, multiply: bool, places: int, ends: int, codes: int) -> None:
+        """Write the codes of stored top elements over their codes.
 
-    Args:
-        b: the blocks.
-        tops: `Tops`.
-        block: elements of a block.
-        laid: array of the elements side by side.
-        step: divides or multiplies values.
-        multiply: whether values are multiplied.
-        keys: array of thresholds of the finer format's magnitudes.
-        count: how many there are.
-        codes: where codes are kept, side by side.
-        out: where the numbers of offsets are kept.
-    """
-    builder, lanes = b.builder, b.floats
-    zero = lanes.constant(0, True)
-    with b.loop(INDEX(block // tops.size)) as loop:
-        start = builder.mul(loop.index, INDEX(tops.size))
+        Args:
+            step: divides or multiplies values.
+            multiply: whether values are multiplied.
+            places: where the places of top elements are kept.
+            ends: array of the smallest magnitude and the distance of magnitudes, float64.
+            codes: where codes are kept, side by side.
+        """
+        b, builder = self.b, self.b.builder
+        zero = b.doubles.constant(0.0, False)
+        base, distance = (b.same(ends, i, DOUBLE) for i in range(2))
+        sign = b.doubles.constant(float(self.tops.sign_code), False)
+        with b.loop(self._count) as loop:
+            place = b.kept(places, loop.index, WORD)
+            start = self._start(loop.index)
+            y = scaled(self._value(start, place), step, multiply)
+            steps = over(magnitude(y).as_lanes(b.doubles) - base, distance)
+            steps = at_most(at_least(steps.intrinsic("roundeven"), zero), sign - 1.0)
+            steps = (steps + (y.as_bits < 0).where(sign, zero)).value
+            code = Vec(b.floats, builder.fptosi(steps, b.floats.integer_type), True)
+            with b.loop(INDEX(self.tops.size)) as inner:
+                k = b.floats.splat(builder.trunc(inner.index, WORD), True)
+                at = builder.add(start, inner.index)
+                b.keep(codes, at, place.equals(k).where(code, b.kept(codes, at, WORD)))
 
-        def code(at: Any) -> Vec:
-            return b.kept(codes, at, WORD) & (tops.sign_code - 1)
+    def refine(
+        self, step: Vec, multiply: bool, keys: int, count: Vec, codes: int, out: int
+    ) -> None:
+        """Keep the number of the offset that refines the first largest code.
 
-        place, base = first_largest(b, laid, start, INDEX(tops.size), code)
-        own_key = (
-            scaled(_value_at(b, laid, start, tops.size, place), step, multiply).as_bits & MAGNITUDE
-        )
-        first, offset = _times(base, tops.finer), zero
-        for o in range(tops.low + 1, tops.high + 1):
-            # The nearest finer code is at least that of the offset.
-            at = first + (o - 1)
-            inside = (at >= zero) & (at < count)
-            threshold = b.looked_up(keys, WORD, INDEX(0), inside.where(at, zero), 0)
-            reached = flag(own_key >= threshold, lanes) & flag(inside, lanes)
-            offset = offset + (reached | flag(at < 0, lanes))
-        b.keep(out, loop.index, offset)
+        Args:
+            step: divides or multiplies values.
+            multiply: whether values are multiplied.
+            keys: array of thresholds of the finer format's magnitudes.
+            count: how many there are.
+            codes: where codes are kept, side by side.
+            out: where the numbers of offsets are kept.
+        """
+        b, tops, lanes = self.b, self.tops, self.b.floats
+        zero = lanes.constant(0, True)
+        with b.loop(self._count) as loop:
+            start = self._start(loop.index)
+
+            def code(at: Any) -> Vec:
+                return b.kept(codes, at, WORD) & (tops.sign_code - 1)
+
+            place, base = first_largest(b, self.laid, start, INDEX(tops.size), code)
+            own_key = scaled(self._value(start, place), step, multiply).as_bits & MAGNITUDE
+            first, offset = _times(base, tops.finer), zero
+            for o in range(tops.low + 1, tops.high + 1):
+                # The nearest finer code is at least that of the offset.
+                at = first + (o - 1)
+                inside = (at >= zero) & (at < count)
+                threshold = b.looked_up(keys, WORD, INDEX(0), inside.where(at, zero), 0)
+                reached = flag(own_key >= threshold, lanes) & flag(inside, lanes)
+                offset = offset + (reached | flag(at < 0, lanes))
+            b.keep(out, loop.index, offset)

@@ -92,12 +92,6 @@ class HeadMatrix:
         whole: torch.Tensor = torch.block_diag(*spread)  # type: ignore[no-untyped-call]
         return whole
 
-    def dominance(self) -> float:
-        """Return the least of |a_ii| minus the sum of |a_ij|, over all rows."""
-        found = self.matrices.detach().abs()
-        diagonal = torch.diagonal(found, dim1=1, dim2=2)
-        return float((2 * diagonal - found.sum(2)).min())
-
 
 class LearnedLinear:
     """A linear layer with learned clipping, and learned transforms of its input or output.

@@ -84,14 +84,6 @@ class Harness:
                 "install it, or tie them by name"
             )
 
-    @property
-    def says_more(self) -> bool:
-        """Whether it does more than to rename ports."""
-        dut = self.dut
-        arrays = any(port.ranges or port.holder for port in self.ports.values())
-        more = dut.falling or dut.output.beats > 1 or dut.clocks or dut.input.delay
-        return bool(arrays or more)
-
     def inputs(self) -> dict[str, int]:
         """Return the nets that the bench drives, with their bits."""
         dut = self.dut
