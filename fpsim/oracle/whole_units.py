@@ -17,7 +17,7 @@ from fpsim.oracle.terms import ONE, Element, Scale, scale_of
 from fpsim.oracle.trace import FlagsOnly, Silent, Trace
 from fpsim.units.given_operands import OperandLike
 from fpsim.units.operands import DotOperands, DotOptions, Operand
-from fpsim.units.spec import MacSpec
+from fpsim.units.spec import MacSpec, spec_of
 
 __all__ = ["dot", "dot_with_flags", "step_with_flags", "steps", "trace"]
 
@@ -101,7 +101,7 @@ def dot(
     Raises:
         FpsimError: operands that do not fit, or a NaN that the accumulator has no code for.
     """
-    spec: MacSpec = getattr(unit, "spec", unit)
+    spec = spec_of(unit)
     args = DotOperands.check(spec, a, b, c, a_scale, b_scale, **options)
     out = np.empty(args.shape, dtype=spec.result.dtype)
     for index in np.ndindex(*args.shape):
@@ -132,7 +132,7 @@ def trace(
         FpsimError: operands that do not fit, more than one dot product, or a NaN that the
             accumulator has no code for.
     """
-    spec: MacSpec = getattr(unit, "spec", unit)
+    spec = spec_of(unit)
     args = DotOperands.check(spec, a, b, c, a_scale, b_scale, **options)
     if args.shape:
         raise FpsimError(f"a: a trace is of one dot product, not of {args.shape} of them")
@@ -169,7 +169,7 @@ def dot_with_flags(
     Raises:
         FpsimError: operands that do not fit, or a NaN that the accumulator has no code for.
     """
-    spec: MacSpec = getattr(unit, "spec", unit)
+    spec = spec_of(unit)
     args = DotOperands.check(spec, a, b, c, a_scale, b_scale, **options)
     out = np.empty(args.shape, dtype=spec.result.dtype)
     flags = np.empty(args.shape, dtype=np.uint8)

@@ -23,7 +23,7 @@ from fpsim.compute.scalar.dot_products import dot_codes
 from fpsim.compute.values import Rows
 from fpsim.kernels.scalar import limbs
 from fpsim.units.operands import DotOperands, ScaleOptions
-from fpsim.units.spec import MacSpec
+from fpsim.units.spec import spec_of
 
 __all__ = ["ORDERS", "Outcome", "Study", "study"]
 
@@ -121,7 +121,7 @@ def study(
         FpsimError: operands that do not fit the unit, several dot products, a unit that rounds at
             random, or a negative seed.
     """
-    spec: MacSpec = getattr(unit, "spec", unit)
+    spec = spec_of(unit)
     if spec.random_bits:
         raise FpsimError(f"unit: {spec.name} rounds at random, whatever the order")
     if not isinstance(random_orders, int) or random_orders < 0:

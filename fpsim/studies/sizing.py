@@ -44,7 +44,7 @@ from fpsim.kernels.llvm.machine import Machine
 from fpsim.kernels.scalar import fixed_point, limbs, sizing
 from fpsim.units.given_operands import OperandLike
 from fpsim.units.operands import DotOperands, DotOptions
-from fpsim.units.spec import MacSpec
+from fpsim.units.spec import MacSpec, spec_of
 from fpsim.units.stages import Aligned, Chain, Chunked, Exact, Fixed, ProductRounding, Stage, Tree
 
 __all__ = ["Sizing", "study"]
@@ -140,7 +140,7 @@ def study(
     Raises:
         FpsimError: operands that do not fit the unit, or a NaN or an infinity among them.
     """
-    spec: MacSpec = getattr(unit, "spec", unit)
+    spec = spec_of(unit)
     kind = DotOperands if dots else MatmulOperands
     args = kind.check(spec, a, b, c=c, a_scale=a_scale, b_scale=b_scale, **options)
     tally = _Tally()

@@ -175,6 +175,8 @@ def check_dot(
     ):  # fmt: skip
         if value not in allowed:
             raise not_one_of(name, value, allowed)
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise FpsimError(f"count: {count!r} is not a positive number of random cases")
     if not isinstance(tolerance, int) or tolerance < 0:
         raise FpsimError(f"tolerance: {tolerance!r} is not a number of result codes, 0 or more")
     if tolerance and not reason.strip():

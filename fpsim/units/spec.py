@@ -55,7 +55,7 @@ from fpsim.units.stages import (
     to_table,
 )
 
-__all__ = ["SCHEMA", "Evidence", "MacSpec", "SignSplit"]
+__all__ = ["SCHEMA", "Evidence", "MacSpec", "SignSplit", "spec_of"]
 
 SCHEMA = 1
 #: Required and optional keys of a TOML file, and of its tables without a class.
@@ -387,3 +387,15 @@ def _text(data: dict[str, Any], key: str) -> str:
     if not isinstance(value, str):
         raise FpsimError(f"{key}: {value!r} is not text")
     return value
+
+
+def spec_of(unit: Any) -> MacSpec:
+    """Return the description of a MacUnit; return a MacSpec unchanged.
+
+    Raises:
+        FpsimError: something else, such as a name.
+    """
+    spec = getattr(unit, "spec", unit)
+    if not isinstance(spec, MacSpec):
+        raise FpsimError(f"unit: {unit!r} is no unit; fpsim.get_unit makes one of a name or a file")
+    return spec

@@ -58,11 +58,11 @@ class Explanation:
         return data | {"nodes": [n.to_dict() for n in self.nodes], "right": self.right}
 
     def __str__(self) -> str:
-        expected = f"{self.expected:x}"
+        expected = f"0x{self.expected:x}"
         if self.expected_flags is not None:
             expected += f" with flags {flag_names(self.expected_flags)}"
         verdict = "as expected" if self.right else f"BUT THE FILE EXPECTS {expected}"
-        result = f"  result {self.computed:x}, flags {flag_names(self.flags)}, {verdict}"
+        result = f"  result 0x{self.computed:x}, flags {flag_names(self.flags)}, {verdict}"
         return "\n".join([*self.steps(), result])
 
     def full(self) -> str:

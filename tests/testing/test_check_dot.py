@@ -110,6 +110,8 @@ def test_a_tolerance_needs_a_reason() -> None:
         ({"operands": "bits"}, "operands: 'bits'"),
         ({"scales": True}, "scales: form='matmul' has none"),
         ({"k": 0}, "k: 0 is not"),
+        ({"count": 0}, "count: 0 is not a positive number"),
+        ({"count": "x"}, "count: 'x' is not a positive number"),
         ({"tolerance": -1}, "tolerance: -1 is not a number of result codes, 0 or more"),
         ({"tolerance": 1, "reason": " "}, "tolerance: 1 needs a reason"),
     ],

@@ -11,6 +11,7 @@ import pytest
 from support.helpers import float_format, unit_of
 
 from fpsim import FpsimError, MacSpec, get_unit, oracle
+from fpsim.studies import order, sizing
 from fpsim.units.stages import Aligned, Block, Chain, Chunked, Exact, Fixed, Tree
 
 F32 = float_format("e8m23")
@@ -327,3 +328,16 @@ def test_an_integer_field_takes_its_ends_and_nothing_beyond(what: str) -> None:
         with pytest.raises(FpsimError, match=rf"\.{field}: {value}\b") as error:
             made(value)
         assert f"{least}..{most}" in str(error.value)
+
+
+def test_a_name_is_no_unit_of_the_oracle_and_the_studies() -> None:
+    """They lie below the rooms that find units by name."""
+    for function in (
+        oracle.dot,
+        oracle.dot_with_flags,
+        oracle.trace,
+        order.study,
+        sizing.study,
+    ):
+        with pytest.raises(FpsimError, match="unit: 'e2m1-chain-e5m10' is no unit; fpsim.get_unit"):
+            function("e2m1-chain-e5m10", [1], [1])

@@ -310,7 +310,7 @@ def test_explain_ends_in_the_expected_result(written: Path) -> None:
     assert found.right and found.index == 2
     names = {node.name for node in found.nodes}
     assert {"s[g0]", "p[g0]", "acc"} <= names
-    assert "as expected" in str(found)
+    assert f"result 0x{found.computed:x}, flags none, as expected" in str(found)
     for line in (1, opened.head_lines, opened.head_lines + opened.count + 1, 0):
         with pytest.raises(FpsimError, match="line"):
             explain(written, line)

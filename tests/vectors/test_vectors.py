@@ -210,3 +210,10 @@ def test_same_arguments_same_vectors_and_other_seeds_others(name: str, tmp_path:
     )
     assert one == two
     assert one[0] != three[0]
+
+
+def test_a_plan_takes_the_name_of_a_unit() -> None:
+    unit = get_unit("e2m1-chain-e5m10")
+    assert plan(unit.name, count=9).count == plan(unit, count=9).count
+    with pytest.raises(FpsimError, match="unit: 3 is not a name"):
+        plan(3)  # type: ignore[arg-type]

@@ -6,13 +6,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import product as pairs
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fpsim.base.errors import FpsimError, not_one_of
 from fpsim.base.philox import Philox
-from fpsim.unit import MacUnit
+from fpsim.unit import MacUnit, get_unit
 from fpsim.units.spec import MacSpec
 from fpsim.vectors.corners import unloaded_corners as unloaded
 from fpsim.vectors.corners.builder import VectorBuilder
@@ -43,7 +44,7 @@ MAX_PAIRS, LEAST_PAIRS = 1 << 16, 1 << 12
 
 
 def plan(
-    unit: MacUnit | MacSpec,
+    unit: MacUnit | MacSpec | str | Path,
     *,
     strategy: str = "mixed",
     count: int = 4096,
@@ -60,7 +61,7 @@ def plan(
     in memory.
 
     Args:
-        unit: any unit.
+        unit: any unit, its name, or a path to its TOML.
         strategy: ``exhaustive`` (all elements, scales, addends and random integers of a vector
             where these are at most 2^24 cases; else every operand pair in a lane of its own, onto
             0), ``directed`` (corner classes), ``random``, or ``mixed`` (operand pairs, corner
@@ -86,7 +87,7 @@ def plan(
         FpsimError: an unknown strategy or start, a number out of range, or ``start`` other than
             ``dot`` for a unit whose results are no addends.
     """
-    spec = unit.spec if isinstance(unit, MacUnit) else unit
+    spec = unit if isinstance(unit, MacSpec) else get_unit(unit).spec
     record = Record.of(spec, k, group, flags)
     _check(record, strategy, count, seed, start)
     parts: list[PlannedSection] = []
