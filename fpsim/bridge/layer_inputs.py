@@ -65,17 +65,21 @@ def check_batches(batches: Sequence[Batch]) -> None:
     if not batches:
         raise FpsimError("batches: none were given")
     for i, batch in enumerate(batches):
-        if not isinstance(batch, Mapping) or not batch:
-            raise FpsimError(
-                f"batches: number {i} is a {type(batch).__name__}; each is a mapping of the "
-                f"model's arguments to tensors, as in {_BATCHES}"
-            )
+        _check_mapping(i, batch)
         for name, value in batch.items():
             if not isinstance(value, torch.Tensor):
                 raise FpsimError(
                     f"batches: {name!r} of number {i} is a {type(value).__name__}, not a tensor as "
                     f"in {_BATCHES}"
                 )
+
+
+def _check_mapping(i: int, batch: Batch) -> None:
+    if not isinstance(batch, Mapping) or not batch:
+        raise FpsimError(
+            f"batches: number {i} is a {type(batch).__name__}; each is a mapping of the "
+            f"model's arguments to tensors, as in {_BATCHES}"
+        )
 
 
 _BATCHES = "[{'input_ids': ids}]"
@@ -88,10 +92,11 @@ def without_padding(batches: Iterable[Batch]) -> list[Batch]:
     in any computation.
 
     Raises:
-        FpsimError: a mask with holes, or a mask that hides every position.
+        FpsimError: a batch that is no mapping, a mask with holes, or one that hides every position.
     """
     found: list[Batch] = []
-    for batch in batches:
+    for i, batch in enumerate(batches):
+        _check_mapping(i, batch)
         spans = {mask: _spans(batch, mask) for mask in _MASKED if _is_mask(batch.get(mask))}
         if all(span is None for span in spans.values()):
             found.append(batch)

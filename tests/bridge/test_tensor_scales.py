@@ -105,6 +105,12 @@ def test_batches_are_mappings_of_tensors(batches: Any, said: str) -> None:
         input_maxima(tiny_llama(), batches)
 
 
+def test_batches_of_transforms_are_mappings() -> None:
+    batches: Any = [torch.ones(1, 4, dtype=torch.int64)]
+    with pytest.raises(FpsimError, match="batches: number 0 is a Tensor; each is a mapping"):
+        convert(tiny_llama(), "mxfp4", "exact", transforms="smoothquant", batches=batches)
+
+
 def test_calibrations_of_another_kind_are_refused() -> None:
     model = tiny_llama()
     with pytest.raises(FpsimError, match=r"nvfp4-static needs a calibration"):
