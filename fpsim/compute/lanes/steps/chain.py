@@ -421,7 +421,7 @@ class _Magic(Step):
         sums = self._sums(bounds)
         if not fits_float32(replace(sums, high=sums.high + 2 + F32_BITS - p)):
             return None
-        why = f"|sums| < 2^{sums.high + 1} are normal float32 numbers, as is what rounds them to"
+        why = f"|sums| < 2^{sums.high + 1} are normal float32 numbers: so is what rounds them to"
         return f"{why} P = {p} bits{', to odd first' * self.odd}"
 
     def _meets_clamps(self, bounds: Bounds) -> bool:
