@@ -13,8 +13,7 @@ from railway import railway
 import fpsim
 from fpsim.blocks.block_format import BLOCK_FORMATS
 from fpsim.blocks.describe import equations
-from fpsim.bridge import Recipe, get_recipe, recipe_names
-from fpsim.bridge.recipe import OWN_FORMAT
+from fpsim.bridge import recipe_kinds
 from fpsim.units.grammar import GRAMMAR
 
 project = "fpsim"
@@ -37,11 +36,6 @@ autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 # Docstrings name things in single backquotes, which Sphinx would look up everywhere.
 default_role = "code"
-
-
-def summary(kind: type[Recipe]) -> str:
-    """Return the first paragraph of a recipe's class."""
-    return " ".join((kind.__doc__ or "").split("\n\n")[0].split()).replace("``", "`")
 
 
 _REFERENCE = Path(__file__).parent / "reference"
@@ -71,16 +65,12 @@ _write_table(
     ("unit", "evidence", "what it is", "rests on"),
     [(f"`{s.name}`", str(s.evidence), s.description, s.source) for s in _SPECS],
 )
-_KINDS: dict[type[Recipe], list[str]] = {}
-for _name in recipe_names():
-    if _name != OWN_FORMAT:
-        _KINDS.setdefault(type(get_recipe(_name)), []).append(_name)
 _write_table(
     "_recipes_table.md",
     ("recipes", "needs a calibration", "what they cast"),
     [
-        (", ".join(f"`{n}`" for n in names), "yes" * kind.needs_calibration, summary(kind))
-        for kind, names in _KINDS.items()
+        (", ".join(f"`{n}`" for n in names), "yes" * kind.needs_calibration, kind.summary())
+        for kind, names in recipe_kinds().items()
     ],
 )
 

@@ -17,7 +17,7 @@ from fpsim.bridge.llmfp4.calibrate import calibrate
 from fpsim.bridge.llmfp4.calibration import Calibration
 from fpsim.bridge.measure.evaluate import Evaluation, calibrate_for, evaluate, evaluate_task
 from fpsim.bridge.measure.macs import MacShare, mac_share
-from fpsim.bridge.recipe import Bits, Recipe, get_recipe, recipe_names, register
+from fpsim.bridge.recipe import Bits, Recipe, get_recipe, recipe_kinds, recipe_names, register
 from fpsim.bridge.recipes.tensor_scales import input_maxima
 from fpsim.bridge.stored import load_calibration
 from fpsim.bridge.systems.file import SystemCalibration
@@ -45,6 +45,7 @@ __all__ = [
     "load_calibration",
     "load_checkpoint",
     "mac_share",
+    "recipe_kinds",
     "recipe_names",
     "register",
     "restore",

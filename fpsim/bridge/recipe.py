@@ -41,6 +41,7 @@ __all__ = [
     "Bits",
     "Recipe",
     "get_recipe",
+    "recipe_kinds",
     "recipe_names",
     "register",
 ]
@@ -143,6 +144,11 @@ class Recipe(ABC):
         """Return the cast of the token embedding, rows (vocabulary, width)."""
         return None
 
+    @classmethod
+    def summary(cls) -> str:
+        """Return the first paragraph of the class's docstring in one line."""
+        return " ".join((cls.__doc__ or "").split("\n\n")[0].split()).replace("``", "`")
+
     def notes(self) -> tuple[str, ...]:
         """Return remarks on the casts, one sentence each, that a reader of results needs."""
         return ()
@@ -207,6 +213,15 @@ def recipe_names() -> list[str]:
     return sorted(_RECIPES)
 
 
+def recipe_kinds() -> dict[type[Recipe], list[str]]:
+    """Return the classes of recipes that have a name, each with its names."""
+    kinds: dict[type[Recipe], list[str]] = {}
+    for name in recipe_names():
+        if name != OWN_FORMAT:
+            kinds.setdefault(_RECIPES[name].kind, []).append(name)
+    return kinds
+
+
 def get_recipe(name: str | Path | Recipe | BlockFormat, **options: Any) -> Recipe:
     """Return a recipe by name, such as ``mxfp4-rceil``, ``llm-fp4@4/4/8``, ``rtn:element=e3m0``.
 
@@ -249,7 +264,7 @@ def get_recipe(name: str | Path | Recipe | BlockFormat, **options: Any) -> Recip
         base = head.removesuffix(WEIGHTS_ONLY)
     if base not in _RECIPES:
         known = recipe_names()
-        others = "a TOML file or FILE.py:Class (fpsim.bridge.recipe_names() lists the known ones)"
+        others = "a TOML file or FILE.py:Class (`fpsim recipes` lists the known ones)"
         raise not_one_of("recipe", head, known, others)
     entry = _RECIPES[base]
     own = given.get("block_format")

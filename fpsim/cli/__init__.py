@@ -22,6 +22,7 @@ from fpsim.cli import (
     models,
     plot,
     prove,
+    recipes,
     report,
     rtl,
     schema,
@@ -43,8 +44,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--version", action="version", version=f"fpsim {fpsim.__version__}")
     commands = Commands(made)
     for group in (
-        formats, units, schema, studies, vectors, rtl, testbench, prove, models, train, plot,
-        report, explore, check, shell,
+        formats, units, schema, studies, vectors, rtl, testbench, prove, recipes, models, train,
+        plot, report, explore, check, shell,
     ):  # fmt: skip
         group.register(commands)
     return made

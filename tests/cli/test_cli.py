@@ -77,6 +77,25 @@ def test_units_show_prints_equation_evidence_and_toml(how: list[str], capsys: Ca
     assert tomllib.loads(row["toml"])["accumulate"]["fraction_bits"] == 24
 
 
+def test_recipes_are_listed_and_shown_with_their_options(capsys: Capture) -> None:
+    pytest.importorskip("torch")
+    rows = {row["name"]: row for row in run_json(capsys, "recipes")}
+    assert {"mxfp4", "llm-fp4", "gptq", "nvfp4-train"} <= set(rows)
+    assert all(row["summary"].endswith(".") for row in rows.values())
+    assert rows["gptq"]["needs_calibration"] and not rows["mxfp4"]["needs_calibration"]
+    assert main(["recipes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    named = [name for line in lines[2:] for name in line.split("\t")[0].split(", ")]
+    assert sorted(named) == sorted(rows)
+    assert main(["recipes", "gptq:group=64"]) == 0
+    out = capsys.readouterr().out
+    assert "It needs a calibration" in out and "group\t64" in out and "search\tfalse" in out
+    (row,) = run_json(capsys, "recipes", "rtn:element=e3m0,block=32")
+    assert row["options"]["element"] == "e3m0" and row["options"]["integer"] is False
+    assert main(["recipes", "gptk"]) == 2
+    assert "did you mean 'gptq'" in capsys.readouterr().err
+
+
 def test_trace_shows_every_node(capsys: Capture) -> None:
     command = ["trace", "nvidia-h100-e4m3", "--a", "0x38", "0x40", "--b", "0x38", "0xB8"]
     assert main([*command, "--c", "0x3f800000"]) == 0

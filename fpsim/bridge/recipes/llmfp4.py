@@ -41,7 +41,7 @@ ALL_FOUR = Bits(4, 4, 4)
 
 @dataclass(frozen=True)
 class LlmFp4Recipe(Recipe):
-    """FPQ and its controls.
+    """LLM-FP4: static formats and clipping from a joint search (FPQ), and its controls.
 
     ``grid``: ``published`` (with its quirks) or ``corrected``. ``reading`` of the pre-shift:
     ``paper`` (equation 15) or ``code``. ``objective``: ``l2``, or ``fisher``: output errors

@@ -67,7 +67,7 @@ def rtn_cast(element: str, block: str, scale: str = "") -> BlockCast:
 
 @dataclass(frozen=True)
 class RtnRecipe(Recipe):
-    """Round to nearest.
+    """Rounding to nearest in any format, a scale per tensor, token, row or block.
 
     ``element`` and ``weight_element`` are formats (by default the usual ones of the widths in
     ``bits``), ``block`` and ``weight_block`` granularities, ``scale`` a scale format.

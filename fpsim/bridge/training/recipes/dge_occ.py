@@ -87,7 +87,9 @@ class ThroughCast:
 
 @dataclass(frozen=True)
 class DgeOccTraining(TrainingRecipe):
-    """The paper's recipe, with MS-AMP's deviations as options.
+    """FP4 training by a differentiable gradient estimator (DGE) and clamped outliers (OCC).
+
+    Source: arXiv 2501.17116; deviations of its code in MS-AMP are options.
 
     ``k`` and ``cap`` are parameters of the estimator (``estimator=ste``: none), ``share`` the
     quantile of the clamp (1: no clamp), ``residual_weight`` the residual's second operand: the

@@ -27,7 +27,9 @@ __all__ = ["QuartetSecondTraining", "QuartetTraining"]
 
 @dataclass(frozen=True)
 class QuartetTraining(TrainingRecipe):
-    """Forward: Hadamard 32, QuEST scales, nearest. Gradients: fresh signs, stochastic, unclipped.
+    """Quartet: Hadamard 32 and QuEST scales forward; gradients with fresh signs, stochastic.
+
+    Gradients are never clipped, the forward casts round to nearest.
 
     ``mask`` stops the gradient of elements that the forward cast clipped, which are not below 6
     over their scale.
@@ -53,7 +55,10 @@ class QuartetTraining(TrainingRecipe):
 
 @dataclass(frozen=True)
 class QuartetSecondTraining(TrainingRecipe):
-    """Forward: Four Over Six. Gradients: Hadamard of ``group`` with fresh signs, nearest, EDEN."""
+    """Quartet II: Four Over Six forward; gradients by EDEN behind Hadamards with fresh signs.
+
+    ``group`` is the width of the Hadamard matrix; gradients round to nearest.
+    """
 
     group: int = 128
     random_bits: int = RANDOM_BITS
