@@ -28,9 +28,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.rtl)
 
 
-@pytest.fixture(params=list(SIMULATORS))
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=[pytest.mark.sweep] * (name != "icarus")) for name in SIMULATORS
+    ]
+)
 def simulator(request: pytest.FixtureRequest) -> Simulator:
-    """Every simulator in turn."""
+    """Every simulator in turn; those that take long to compile in the sweep."""
     return installed(request.param)
 
 

@@ -161,6 +161,7 @@ run_design("hangs", find("icarus"), Path({str(tmp_path)!r}), lambda _: {str(dire
     assert wait_for(lambda: not simulations(tmp_path)), "the simulation is still running"
 
 
+@pytest.mark.sweep
 def test_a_design_built_before_is_not_built_again_wherever_it_is(
     icarus: Simulator, tmp_path: Path, write_vectors: WriteVectors, monkeypatch: pytest.MonkeyPatch
 ) -> None:

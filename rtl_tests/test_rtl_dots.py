@@ -134,7 +134,7 @@ def test_composed_stages_match(
     run(made(spec, COUNT, "random"), pipeline, icarus, tmp_path, STALLING)
 
 
-@pytest.mark.one_in(7)
+@pytest.mark.sweep
 @pytest.mark.parametrize("spec", WIDE, ids=name)
 def test_wide_operands_match(spec: MacSpec, verilator: Simulator, tmp_path: Path) -> None:
     run(made(spec, COUNT), 1, verilator, tmp_path, FREELY)

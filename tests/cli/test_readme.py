@@ -72,6 +72,7 @@ def test_files_it_links_to_exist() -> None:
         assert (Path(__file__).parents[2] / link).exists(), link
 
 
+@pytest.mark.sweep
 def test_the_bridge_is_there_without_an_import_of_its_own() -> None:
     """`fpsim.bridge` is imported when it is first used: torch is slow to load."""
     code = "import sys, fpsim; assert 'torch' not in sys.modules; print(fpsim.bridge.convert)"

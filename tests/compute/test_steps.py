@@ -114,6 +114,7 @@ def code_of(step: Step) -> str:
     return f"{step.lane} {reals} {integers} {function}"
 
 
+@pytest.mark.sweep
 def test_steps_of_one_key_have_one_code() -> None:
     """A setting that the code depends on but the key lacks would give wrong bits."""
     found: dict[Any, str] = {}

@@ -76,6 +76,7 @@ def test_model_that_cannot_be_fetched(
     assert "all match" in page
 
 
+@pytest.mark.sweep
 def test_rtl_mismatch_makes_it_incomplete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "_with_vectors", lambda facts, unit, out: facts)
     rtl_rows(monkeypatch, replace(ROW, mismatches=3))

@@ -86,6 +86,7 @@ def test_batches() -> None:
     assert "function(a[None], b.T[None], c[None, :, None])" in case.replay
 
 
+@pytest.mark.sweep
 def test_a_tensor_core() -> None:
     name = "nvidia-h100-e4m3"
     assert testing.check_dot(matmul(name), name, count=64)

@@ -87,6 +87,7 @@ def test_drawn_tensors_are_cast_as_the_oracle_casts(name: str, data: st.DataObje
     check_against_oracle(fmt, tensor)
 
 
+@pytest.mark.sweep
 def test_blocks_have_the_largest_magnitudes_at_which_scales_are_decided() -> None:
     """For E2M3 they are 4, 7.5, its tie with 8, and the float32 numbers beside these."""
     seen: set[float] = set()

@@ -356,6 +356,7 @@ def test_an_interrupted_stream_goes_on(
     assert check(tmp_path / "set").count == plan.count
 
 
+@pytest.mark.sweep
 def test_stream_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["vectors", UNIT, "--count", "300", "--out", str(tmp_path / "set")]
     assert main([*command[:-1], str(tmp_path / "whole"), "--jobs", "2"]) == 0
