@@ -253,6 +253,7 @@ def test_unknown_bits_are_named(bench: str, icarus: Simulator, tmp_path: Path) -
         assert report.diagnosis.seen_value == "unknown bits"
 
 
+@pytest.mark.sweep
 def test_a_waveform_of_the_reproducer(icarus: Simulator, tmp_path: Path) -> None:
     dut = with_bug(COMB, tmp_path, "BUG_SIGN")
     for bench in ("cocotb", "native"):

@@ -297,6 +297,7 @@ def test_verify_compares_the_flags_of_the_reference(icarus: Simulator, tmp_path:
     assert (due, seen) == ("inexact, overflow", "overflow")
 
 
+@pytest.mark.sweep
 def test_only_flags_cost_flipflops_and_logic(tmp_path: Path) -> None:
     spec = chain("e4m3")
     without = synthesise(rtl_top(spec, stream=True, pipeline=0), tmp_path / "without")

@@ -27,7 +27,7 @@ def run(spec: MacSpec, directory: Path, simulator: Simulator, build_dir: Path) -
 QUICK = TYPICAL[::3]
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.one_in(9)
 @pytest.mark.parametrize("tool", by_default(SIMULATORS, ["verilator"], "sweep"))
 @pytest.mark.parametrize("spec", macs(), ids=name)
 def test_golden_unit_matches_on_all_vectors(

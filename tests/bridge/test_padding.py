@@ -159,7 +159,7 @@ def test_importance_of_a_layer_that_runs_twice_is_in_the_inputs_order() -> None:
     np.testing.assert_allclose(importance, (squares / squares.mean()).numpy(), rtol=1e-4)
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.sweep
 @pytest.mark.parametrize("recipe", ["llm-fp4:order=paper", "llm-fp4-baseline:order=paper"])
 def test_the_papers_order_of_the_search(recipe: str) -> None:
     """Inputs before weights: another outcome, and one that its own recipe takes only."""

@@ -114,7 +114,7 @@ QUICK = [unit for unit in UNITS if unit[0].startswith(("e2m1", "e4m3fn-chain", "
 QUICK = [unit for unit in QUICK if "e8m23-rna" not in unit[0] and unit[1:2] != (32,)]
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize(("name", "block", "named"), by_default(UNITS, QUICK, "sweep"))
 def test_lanes_equal_scalar_code(
     name: str, block: int, named: tuple[str, ...], kernels: list[str]

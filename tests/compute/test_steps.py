@@ -176,7 +176,7 @@ TOLD = {
 }
 
 
-@pytest.mark.one_in(7)
+@pytest.mark.sweep
 @pytest.mark.parametrize("features", ["f16c", pytest.param("none", marks=pytest.mark.sweep)])
 @pytest.mark.parametrize(
     "name", by_default(TOLD, [name for name in TOLD if name != "amd-cdna3-fp16"], "sweep")

@@ -28,6 +28,7 @@ HALF_BY_CONVERSION = Machine(frozenset({"f16c", "avx512f"}))
 # -- magic numbers -------------------------------------------------------------------------------
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.one_in(3)
 @AVX512
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def _as_dots(args: dict[str, Any]) -> dict[str, Any]:
     return dots
 
 
-@pytest.mark.one_in(5)
+@pytest.mark.one_in(9)
 @pytest.mark.parametrize(("name", "kind"), by_default(CASES, QUICK_CASES))
 def test_kernels_equal_the_oracle(name: str, kind: str) -> None:
     unit = get_unit(name)
@@ -126,7 +126,7 @@ def test_kernels_equal_the_oracle(name: str, kind: str) -> None:
     assert np.unique(expected).size > (3 if kind in ("usual", "wild") else 0)
 
 
-@pytest.mark.one_in(5)
+@pytest.mark.one_in(9)
 @pytest.mark.parametrize(("name", "kind"), by_default(CASES, QUICK_CASES))
 def test_lanes_equal_scalar_code(name: str, kind: str) -> None:
     unit = get_unit(name)

@@ -63,6 +63,7 @@ KINDS = {
 }
 
 
+@pytest.mark.sweep
 def test_every_kind_of_hard_sum_is_drawn() -> None:
     seen: Counter[str] = Counter()
 

@@ -98,6 +98,7 @@ def test_blocks_do_not_depend_on_each_other() -> None:
         assert np.array_equal(column, again.block(part, 0)[name]), name
 
 
+@pytest.mark.sweep
 def test_bytes_do_not_depend_on_pythons_hashes() -> None:
     """Sets and dicts of strings have another order in every process; corner classes have not."""
     code = (
@@ -188,6 +189,7 @@ def test_arrays_have_a_header(written: Path) -> None:
         check(written)
 
 
+@pytest.mark.sweep
 def test_processes_do_not_change_bytes(plan: VectorPlan, written: Path, tmp_path: Path) -> None:
     other = write(plan, tmp_path / "other", FORMATS, jobs=2)
     for file in written.iterdir():

@@ -143,6 +143,7 @@ def check(record: Record, once: bool, names: set[str]) -> None:
     assert wrong == []
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize(
     ("unit", "k", "once", "names"),
     [

@@ -295,6 +295,7 @@ def test_a_set_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.sweep
 def test_a_killed_process(tmp_path: Path) -> None:
     """SIGKILL while blocks are written; a second run of the same command ends in the same bytes."""
     arguments = [UNIT, "--k", str(K), "--count", "400000", "--format", "csv"]
