@@ -10,7 +10,6 @@ are of decoded values, in float64 and summed in the order of the elements, sub-b
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,6 +25,7 @@ from fpsim.blocks.scale_rules import POWER_RULES, Outer, ScaleRule
 from fpsim.formats.floating import FloatFormat, Subnormals
 from fpsim.formats.rounding import Rounding
 from fpsim.kernels.llvm.side_by_side import lanes_of_blocks
+from fpsim.kernels.threads import on_threads
 
 if TYPE_CHECKING:
     from fpsim.blocks.block_format import BlockFormat
@@ -44,8 +44,8 @@ __all__ = [
     "pieces_of",
 ]
 
-#: Most elements of a part that one thread casts, and fewest if there are several threads.
-PART, LEAST = 1 << 19, 1 << 15
+#: Most elements of a part; a thread is worth waking for so many.
+PART = 1 << 19
 #: So many blocks fill the lanes; fewer are cut into pieces of at most PIECE elements, and at least
 #: SHORTEST.
 FEW, PIECE, SHORTEST = 64, 1 << 10, 16
@@ -132,18 +132,15 @@ def in_parts(blocks: int, block: int, work: Callable[[int, int], object]) -> Non
         block: elements of a block.
         work: called as ``work(first, stop)`` for blocks first..stop - 1.
     """
-    threads = get_num_threads()
-    size = min(PART, max(blocks * block // threads, LEAST))
-    each = max(size // block, 1)
+    each = max(PART // block, 1)
     parts = [(first, min(first + each, blocks)) for first in range(0, blocks, each)]
-    threads = min(threads, len(parts))
-    if threads < 2:
-        for first, stop in parts:
-            work(first, stop)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(work, *part) for part in parts]:
-            done.result()
+    threads = max(min(get_num_threads(), blocks // each), 1)
+
+    def share(i: int) -> None:
+        for part in parts[i::threads]:
+            work(*part)
+
+    on_threads(share, threads)
 
 
 def decides_scales_only(fmt: BlockFormat) -> bool:

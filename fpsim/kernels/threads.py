@@ -8,17 +8,48 @@ once for one thread and called with the share of each.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import update_wrapper
-from typing import Any
+from functools import cache, update_wrapper
+from typing import Any, TypeVar
 
 import numpy as np
-from numba import get_num_threads
+from numba import config, get_num_threads
 
 from fpsim.kernels.cache import inner, kernel
 
-__all__ = ["shared", "within"]
+__all__ = ["on_threads", "shared", "within"]
+
+_Result = TypeVar("_Result")
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    """Return threads that wait for work: to start one takes as long as to cast 100 000 values."""
+    return ThreadPoolExecutor(int(config.NUMBA_NUM_THREADS), thread_name_prefix="fpsim")  # type: ignore[attr-defined]
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
+def on_threads(work: Callable[[int], _Result], threads: int) -> list[_Result]:
+    """Run ``work(0)``, ..., ``work(threads - 1)`` at once, the first on the caller's thread.
+
+    Args:
+        work: a function that lets go of the interpreter's lock, and that does not call this one.
+        threads: 1 or more.
+
+    Returns:
+        What the calls return, in their order.
+    """
+    others = [_pool().submit(work, i) for i in range(1, threads)]
+    try:
+        first = work(0)
+    finally:
+        for other in others:
+            other.exception()  # waits
+    return [first, *(other.result() for other in others)]
 
 
 @inner
@@ -65,7 +96,5 @@ class _Shared:
         threads = min(largest // self._least, get_num_threads()) if largest > self._least else 1
         if threads < 2:
             return self._dispatcher(*arguments, (0, 1))
-        with ThreadPoolExecutor(threads) as pool:
-            shares = [(i, threads) for i in range(threads)]
-            found = list(pool.map(lambda share: self._dispatcher(*arguments, share), shares))
+        found = on_threads(lambda i: self._dispatcher(*arguments, (i, threads)), threads)
         return None if found[0] is None else min((row for row in found if row >= 0), default=-1)

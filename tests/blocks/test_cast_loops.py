@@ -45,7 +45,6 @@ def test_tensors_of_several_parts_are_their_rows(
 ) -> None:
     """On two threads, with a last part that is shorter and rows that end within a block."""
     monkeypatch.setattr(chosen, "PART", 1 << 10)
-    monkeypatch.setattr(chosen, "LEAST", 1 << 9)
     threads = numba.get_num_threads()
     fmt = get_block_format(name)
     rng = np.random.default_rng(7)

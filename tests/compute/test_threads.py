@@ -4,7 +4,11 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 import threading
+import time
+import warnings
 from typing import Any
 
 import numpy as np
@@ -87,3 +91,51 @@ def test_kernels_of_a_codec_agree_with_one_thread(monkeypatch: pytest.MonkeyPatc
     alone = fmt.encode(values)
     monkeypatch.setattr(threads, "get_num_threads", lambda: 3)
     assert (fmt.encode(values) == alone).all()
+
+
+def test_calls_run_at_once_and_results_come_in_order() -> None:
+    """More calls than the pool has threads end, too."""
+    met = threading.Barrier(2)
+
+    def work(i: int) -> int:
+        if i < 2:
+            met.wait(60)  # would break if the second waited for the first
+        return i * i
+
+    assert threads.on_threads(work, 100) == [i * i for i in range(100)]
+    assert threads.on_threads(work, 1 + 1) == [0, 1]
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 3])
+def test_an_error_of_one_call_is_raised_when_all_have_ended(wrong: int) -> None:
+    done: list[int] = []
+
+    def work(i: int) -> None:
+        if i == wrong:
+            raise ValueError(f"call {i}")
+        time.sleep(0.05)
+        done.append(i)
+
+    with pytest.raises(ValueError, match=f"call {wrong}"):
+        threads.on_threads(work, 4)
+    assert sorted(done) == [i for i in range(4) if i != wrong]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    assert threads.on_threads(int, 2) == [0, 1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
+        child = os.fork()
+    if child == 0:
+        os._exit(0 if threads.on_threads(int, 2) == [0, 1] else 1)
+    for _ in range(600):
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            break
+        time.sleep(0.1)
+    else:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        pytest.fail("the child waits for threads that only its parent has")
+    assert os.waitstatus_to_exitcode(status) == 0
