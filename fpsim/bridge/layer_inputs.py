@@ -51,6 +51,10 @@ _MASKED = {
 }
 
 
+#: Right batches, for messages.
+_BATCHES = "[{'input_ids': ids}]"
+
+
 def check_batches(batches: Sequence[Batch]) -> None:
     """Check that ``batches`` are a model's keyword arguments, one mapping of tensors per pass.
 
@@ -80,9 +84,6 @@ def _check_mapping(i: int, batch: Batch) -> None:
             f"batches: number {i} is a {type(batch).__name__}; each is a mapping of the "
             f"model's arguments to tensors, as in {_BATCHES}"
         )
-
-
-_BATCHES = "[{'input_ids': ids}]"
 
 
 def without_padding(batches: Iterable[Batch]) -> list[Batch]:

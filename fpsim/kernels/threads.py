@@ -26,11 +26,12 @@ _Result = TypeVar("_Result")
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    """Return threads that wait for work: to start one takes as long as to cast 100 000 values."""
+    """Return threads that wait for work: to start one takes as long as a cast of many values."""
     return ThreadPoolExecutor(int(config.NUMBA_NUM_THREADS), thread_name_prefix="fpsim")  # type: ignore[attr-defined]
 
 
-os.register_at_fork(after_in_child=_pool.cache_clear)
+if hasattr(os, "register_at_fork"):  # a forked process has none of its parent's threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 def on_threads(work: Callable[[int], _Result], threads: int) -> list[_Result]:
