@@ -16,6 +16,7 @@ from fpsim.base.errors import FpsimError, nearest
 from fpsim.blocks.block_format import get_element
 from fpsim.formats.names import get_format
 from fpsim.formats.rounding import Overflow, Rounding
+from fpsim.units.spec import BETWEEN
 from fpsim.units.stages.composite import NanScale
 from fpsim.units.stages.short_names import parse_short_name
 
@@ -126,7 +127,7 @@ def name_fault(name: str) -> str | None:
 
 
 def _operand_fault(text: str) -> str | None:
-    for operand in re.split(r"(?<!^m)(?<!xm)x", text):
+    for operand in re.split(BETWEEN, text):
         fmt, *rest = operand.split(".")
         try:
             for one in (fmt, *rest[:1]):

@@ -55,7 +55,7 @@ from fpsim.units.stages import (
     to_table,
 )
 
-__all__ = ["SCHEMA", "Evidence", "MacSpec", "SignSplit", "spec_of"]
+__all__ = ["BETWEEN", "SCHEMA", "Evidence", "MacSpec", "SignSplit", "spec_of"]
 
 SCHEMA = 1
 #: Required and optional keys of a TOML file, and of its tables without a class.
@@ -73,9 +73,10 @@ F64_BITS = 53
 #: Exponents between which a product with its scales is a normal float64, with room for a sum.
 F64_LOW, F64_HIGH = -1022, 960
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+#: The "x" between two operands, which that of a block format's name, such as mxfp4, is not.
+BETWEEN = r"(?<!^m)(?<!xm)x"
 # A "-" after "b" or "q" is the sign of a bias or of a count of fraction bits.
-# The "x" of a block format's name, such as mxfp4, parts no operands: it is refused by its name.
-_OPERAND = r"(?:[^x-]|(?<=[bq])-|(?<=^m)x|(?<=xm)x)+"
+_OPERAND = rf"(?:(?!{BETWEEN})[^-]|(?<=[bq])-)+"
 _PAIR = re.compile(rf"(?P<a>{_OPERAND})(?:x(?P<b>{_OPERAND}))?-(?P<stage>.+)")
 
 
