@@ -81,6 +81,7 @@ def test_recipes_are_listed_and_shown_with_their_options(capsys: Capture) -> Non
     pytest.importorskip("torch")
     rows = {row["name"]: row for row in run_json(capsys, "recipes")}
     assert {"mxfp4", "llm-fp4", "gptq", "nvfp4-train"} <= set(rows)
+    assert "block-format" not in rows  # it stands for formats that have no recipe of their own
     assert all(row["summary"].endswith(".") for row in rows.values())
     assert rows["gptq"]["needs_calibration"] and not rows["mxfp4"]["needs_calibration"]
     assert main(["recipes"]) == 0
