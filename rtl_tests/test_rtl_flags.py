@@ -266,6 +266,7 @@ def test_a_wrong_flag_is_found(
     ]
 
 
+@pytest.mark.sweep
 def test_tininess_before_rounding_is_refuted(tmp_path: Path) -> None:
     """No random vector lies so close to the smallest normal number."""
     fmt = get_format("e2m1")

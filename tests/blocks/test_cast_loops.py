@@ -64,7 +64,7 @@ def test_tensors_of_several_parts_are_their_rows(
                 np.testing.assert_array_equal(mine[r : r + 1], own, err_msg=part)
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(
     "name", ["fouroversix", "fouroversix-mae", "fouroversix-abs-max", "if4", "nvif4", "razer",
              "razer-a", "nxfp4", "mxffp", "blockdialect", "m2xfp"],

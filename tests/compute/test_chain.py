@@ -250,7 +250,7 @@ def test_the_last_random_bit_decides(make: Any, bits: int) -> None:
 # -- anything ------------------------------------------------------------------------------------
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(matmul_cases(mac_specs(float_stages(Chain))))
 def test_any_chain_on_any_operands(case: MatmulCase) -> None:
     """Random units, E8M0 scales from end to end, subnormals, overflow, -0, NaN and Inf in c."""

@@ -142,6 +142,7 @@ STEPS = [
 ]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(("name", "block", "lanes"), STEPS)
 def test_lanes_tell_every_step(
     name: str, block: int, lanes: bool, monkeypatch: pytest.MonkeyPatch

@@ -188,7 +188,7 @@ def test_nan_and_infinity_have_no_fixed_point_code(compute: str) -> None:
         getattr(plain, compute)(np.array([[1]]), np.array([[1]]), **scale)
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(matmul_cases(mac_specs(fixed_stages()), special=False))
 def test_any_fixed_unit_on_any_operands(case: MatmulCase) -> None:
     """Random widths, LSBs, roundings, scales from end to end, any initial accumulator."""

@@ -42,7 +42,7 @@ def near_cancelling(draw: st.DrawFn) -> list[float]:
     return [value if draw(st.booleans()) else -value for value in values]
 
 
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(near_cancelling())
 def test_sums_are_those_of_fractions_rounded_to_odd(values: list[float]) -> None:
     assert summed(values) == to_odd(sum(map(Fraction, values), Fraction(0)))

@@ -94,7 +94,7 @@ def neighbours(stage: Aligned) -> dict[str, Aligned]:
 SEEN_IN_FLOAT16 = {"N / 2", "late addend", "other result rounding"}
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 @needs_recordings
 @pytest.mark.parametrize("half", [False, True], ids=["f32", "f16"])
 @pytest.mark.parametrize(("gpu", "operand"), RECORDED)

@@ -202,6 +202,7 @@ def test_a_processor_whose_mode_is_set_has_the_oracles_bits(name: str, features:
     assert (ones + np.array([0.3, 0.7], np.float32) * np.float32(place)).tolist() == [1, 1 + place]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("processor", ["this", "f16c"])
 @pytest.mark.parametrize(
     "name",
@@ -239,6 +240,7 @@ def test_without_any_step_there_are_limbs_and_scalar_code() -> None:
         assert np.array_equal(on.matmul(a, b), unit.matmul(a, b))
 
 
+@pytest.mark.sweep
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="names a processor of x86")
 def test_the_planner_plans_for_the_processor_that_the_compiler_has() -> None:
     """NUMBA_CPU_NAME takes instructions away: nothing may be planned with them."""

@@ -270,7 +270,7 @@ def test_large_trees_of_every_join(
     assert runs_as(unit_of(stage), k) == "scalar"
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(12)
 @pytest.mark.parametrize("rounding", by_default(DETERMINISTIC, [Rounding.RNE, Rounding.RDN]))
 @pytest.mark.parametrize("result", ["e8m23", "e5m10", "e4m3fn", "e4m3_flush"])
 @pytest.mark.parametrize(
