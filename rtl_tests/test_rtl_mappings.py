@@ -139,7 +139,7 @@ def test_status_flags_are_compared(
          "nothing drives 'request.unused' of in_structs"),
         ("by_table", '"products.hex"', '"nowhere.hex"', "memories.products: 'nowhere.hex' is not"),
         pytest.param(
-            "by_own_file", 'files = ["products.hex"]', "", "loads 'products.hex', which is not there",
+            "by_own_file", 'files = ["products.hex"]', "", "'products.hex', which is not there",
             marks=pytest.mark.sweep,
         ),
         ("by_own_file", '["products.hex"]', '["dut.toml", "result.txt"]', "'result.txt' is not a"),

@@ -94,10 +94,9 @@ def _run_limbs(spec: MacSpec, args: MatmulOperands, plan: Plan, machine: Machine
         rows = replace(args.rows(part), c=None, random=None)
         make = run_slices if plan.slices else _chunk_results
         found = make(spec, rows, plan.of_a_part, machine)
-        terms = np.ascontiguousarray(found.reshape(len(found), -1).T, dtype=np.float64)
-        own, down = np.empty(len(terms)), stage.rounding is Rounding.RDN
-        limbs.exact_dots(terms, np.ones(terms.shape), start[part].reshape(-1), down, own)
-        sums[part] = own.reshape(found.shape[1:])
+        terms = found.reshape(len(found), -1).astype(np.float64, copy=False)
+        own, down = sums[part].reshape(-1), stage.rounding is Rounding.RDN
+        limbs.exact_columns(terms, start[part].reshape(-1), down, own)
     return encode_exact(stage, sums, random)
 
 

@@ -16,6 +16,7 @@ from support.machines import On
 from fpsim import MacSpec, MacUnit, get_format, get_unit
 from fpsim.compute.lanes.pack_bytes import byte_power
 from fpsim.kernels.llvm.machine import Machine
+from fpsim.kernels.pack import nibbles_to_bytes, panels
 from fpsim.units.stages import Aligned, Block, Chain, Exact, Fixed, Stage
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -25,7 +26,7 @@ Codes = NDArray[Any]
 
 #: This processor without dot instructions, and one that adds pairs of products.
 NO_BYTES = Machine.host().without("avx512vnni", "avx2")
-PAIRS = Machine(frozenset({"avx2", "f16c"}))
+PAIRS = Machine(frozenset({"ssse3", "avx2", "f16c"}))
 AVX2 = pytest.mark.skipif("avx2" not in HOST, reason="needs AVX2")
 
 
@@ -215,3 +216,24 @@ def test_any_operands(data: st.DataObject) -> None:
             a_scale=args["a_scale"][:, None], b_scale=np.moveaxis(args["b_scale"], 1, 0),
         )  # fmt: skip
     assert np.array_equal(got, expected)
+
+
+@pytest.mark.skipif("ssse3" not in HOST, reason="needs byte shuffles")
+@pytest.mark.parametrize(("length", "size"), [(64, 16), (70, 32), (37, 4), (16, 64), (3, 32)])
+def test_shuffles_look_codes_up_as_tables_do(length: int, size: int) -> None:
+    """Elements of either sign, whole registers and what is left of a row or of a block."""
+    rng = np.random.default_rng(length)
+    codes = rng.integers(0, 16, (5, length), dtype=np.uint8)
+    signed = rng.integers(-128, 128, 16).astype(np.int8)
+    groups = -(-length // size)
+    rows = [np.full((5, groups * size + 3), 77, np.int8) for _ in range(2)]
+    starts = [np.empty((5, groups), np.int32) for _ in range(2)]
+    nibbles_to_bytes.pack_nibble_rows(codes, signed, size, 12, rows[0], starts[0])
+    panels.pack_byte_rows(codes, signed, size, 12, rows[1], starts[1])
+    assert np.array_equal(*rows) and np.array_equal(*starts)
+    assert np.array_equal(starts[0][:, 0], -12 * rows[0][:, : min(size, length)].sum(1, np.int32))
+    codes = rng.integers(0, 16, (length, 41), dtype=np.uint8)
+    wide = [np.full((2, -(-length // 4), 32, 4), 77, np.uint8) for _ in range(2)]
+    nibbles_to_bytes.pack_nibble_panels(codes, signed.view(np.uint8), wide[0])
+    panels.pack_byte_panels(codes, signed.view(np.uint8), wide[1])
+    assert np.array_equal(*wide)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exact sums rounded to odd: of three numbers by error-free sums, of more in 32-bit limbs."""
+"""Exact sums rounded to odd: in three numbers by error-free sums, where these end in 32-bit limbs."""
 
 from __future__ import annotations
 
@@ -22,9 +22,12 @@ def to_odd(exact: Fraction) -> float:
 
 
 def summed(values: list[float], down: bool = False) -> float:
-    out = np.empty(1)
-    row = np.array([values[1:]])
-    limbs.exact_dots(row, np.ones(row.shape), np.array([values[0]]), down, out)
+    """Return the sum of a row, after it was seen to be the sum of a column."""
+    out, below = np.empty(1), np.empty(1)
+    row, first = np.array([values[1:]]), np.array([values[0]])
+    limbs.exact_dots(row, np.ones(row.shape), first, down, out)
+    limbs.exact_columns(np.ascontiguousarray(row.T), first, down, below)
+    assert out.view(np.int64) == below.view(np.int64)
     return float(out[0])
 
 
@@ -57,6 +60,8 @@ def test_sums_are_those_of_fractions_rounded_to_odd(values: list[float]) -> None
         ([2.0**60, -(2.0**60), 2.0**-200], 2.0**-200),
         ([2.0**60, 2.0**-200, -(2.0**60)], 2.0**-200),
         ([1 + 2.0**-52, 2.0**-60, 2.0**-150], 1 + 2.0**-52),
+        # Three float64 do not hold the first four, and the last three cancel all but the fourth.
+        ([2.0**60, 2.0**-10, 2.0**-80, 2.0**-150, -(2.0**60), -(2.0**-10), -(2.0**-80)], 2.0**-150),
     ],
 )
 def test_rests_that_only_the_last_place_tells(values: list[float], expected: float) -> None:
@@ -73,3 +78,23 @@ def test_zeros_have_the_sign_of_ieee_754(down: bool) -> None:
         ([-1.0, 1.0], down),
     ):
         assert np.signbit(summed(values, down)) == negative, values
+
+
+def test_columns_are_summed_alike_wherever_they_stand() -> None:
+    """More columns than one turn takes, and NaN, infinities and lost bits in some of them."""
+    count = 2 * limbs.COLUMNS + 17
+    rng = np.random.default_rng(5)
+    terms = rng.standard_normal((4, count)) * np.exp2(rng.integers(-200, 200, (4, count)))
+    terms[1, 3::7] = -terms[0, 3::7]
+    first = rng.standard_normal(count)
+    first[::50], first[1::50], first[2::50] = np.nan, np.inf, 0.0
+    found, wanted = np.empty(count), np.empty(count)
+    limbs.exact_columns(terms, first, False, found)
+    rows = np.ascontiguousarray(terms.T)
+    limbs.exact_dots(rows, np.ones(rows.shape), first, False, wanted)
+    assert np.array_equal(found, wanted, equal_nan=True)
+    assert np.isnan(found[0]) and np.isinf(found[1])
+    for n in range(3, count, 61):
+        values = [first[n], *terms[:, n]]
+        if np.isfinite(values).all():
+            assert found[n] == to_odd(sum(map(Fraction, values), Fraction(0)))

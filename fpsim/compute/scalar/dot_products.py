@@ -394,7 +394,6 @@ def with_nan(code: int | None, values: Array, codes: Array) -> Array:
     Returns:
         The codes.
     """
-    nan = np.isnan(values)
-    if code is None or not np.count_nonzero(nan):
+    if code is None or not np.isnan(np.max(values, initial=-np.inf)):  # faster than to look at each
         return codes
-    return np.where(nan, codes.dtype.type(code), codes)
+    return np.where(np.isnan(values), codes.dtype.type(code), codes)

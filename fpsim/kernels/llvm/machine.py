@@ -15,7 +15,7 @@ from fpsim.base.hashed_once import hashed_once
 __all__ = ["Machine"]
 
 #: The x86 features that code is chosen by; other processors have none of them.
-_FEATURES = ("f16c", "avx512f", "avx512bw", "avx512vnni", "avx512fp16")
+_FEATURES = ("ssse3", "f16c", "avx512f", "avx512vnni", "avx512fp16")
 
 
 @hashed_once
@@ -84,8 +84,8 @@ class Machine:
 
     @property
     def byte_shuffles(self) -> bool:
-        """Whether an instruction looks bytes up in a table of sixteen (AVX512-BW)."""
-        return self.directed and "avx512bw" in self.features
+        """Whether an instruction looks bytes up in a table of sixteen (SSSE3)."""
+        return "ssse3" in self.features
 
     @property
     def word_shuffles(self) -> bool:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Codes of at most four bits to bytes, a register at a time, in the order of a dot instruction.
 
-One byte shuffle looks 64 codes up in a table of 16 entries.
+One byte shuffle looks 16 codes up in a table of 16 entries.
 """
 
 from __future__ import annotations
@@ -16,29 +16,23 @@ from numba.extending import intrinsic
 
 from fpsim.kernels.cache import kernel
 
-__all__ = ["ENTRIES", "GROUP", "pack_nibble_panels", "pack_nibble_rows"]
+__all__ = ["ENTRIES", "pack_nibble_panels", "pack_nibble_rows"]
 
-#: Entries of a table, columns that `pack_nibble_panels` takes at a time, codes of a register.
-ENTRIES, GROUP, REGISTER = 16, 16, 64
-_BYTE = ir.IntType(8)
+#: Entries of a table, and codes of a register.
+ENTRIES = 16
+_BYTE, _INDEX, _SUM = ir.IntType(8), ir.IntType(32), ir.IntType(32)
+_REGISTER = ir.VectorType(_BYTE, ENTRIES)
 
 
 def _looked_up(builder: Any, codes: Any, table: Any) -> Any:
-    """Return the table's bytes for 64 codes. Needs AVX-512BW (VPSHUFB, Intel SDM volume 2B)."""
-    wide = ir.VectorType(_BYTE, REGISTER)
-    small = ir.VectorType(_BYTE, ENTRIES)
-    lanes = ir.VectorType(ir.IntType(32), REGISTER)
-    entries = _load(builder, table, small)
-    repeated = ir.Constant(lanes, [i % ENTRIES for i in range(REGISTER)])
-    entries = builder.shuffle_vector(entries, ir.Constant(small, ir.Undefined), repeated)
-    function = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(wide, [wide, wide]), "llvm.x86.avx512.pshuf.b.512"
-    )
-    return builder.call(function, [entries, codes])
+    """Return the table's bytes for 16 codes. Needs SSSE3 (PSHUFB, Intel SDM volume 2B)."""
+    kind = ir.FunctionType(_REGISTER, [_REGISTER, _REGISTER])
+    shuffle = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.ssse3.pshuf.b.128")
+    return builder.call(shuffle, [table, codes])
 
 
-def _load(builder: Any, pointer: Any, kind: Any) -> Any:
-    return builder.load(builder.bitcast(pointer, kind.as_pointer()), align=1)
+def _load(builder: Any, pointer: Any) -> Any:
+    return builder.load(builder.bitcast(pointer, _REGISTER.as_pointer()), align=1)
 
 
 def _store(builder: Any, value: Any, pointer: Any) -> None:
@@ -57,15 +51,25 @@ def _pointers(context: Any, builder: Any, signature: Any, args: Any, at: dict[in
 
 @intrinsic
 def _look_up(typingctx, codes, first, table, out, start):
-    """Write the entries of ``table`` at 64 codes from ``first`` on to ``out`` at ``start``."""
+    """Write the entries of ``table`` at 16 codes from ``first`` on to ``out`` at ``start``.
+
+    The sum of the entries, which are signed, is the intrinsic's value.
+    """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         source, table, out = _pointers(context, builder, signature, args, {0: 1, 2: -1, 3: 4})
-        values = _load(builder, source, ir.VectorType(_BYTE, REGISTER))
-        _store(builder, _looked_up(builder, values, table), out)
-        return context.get_dummy_value()
+        entries = _looked_up(builder, _load(builder, source), _load(builder, table))
+        _store(builder, entries, out)
+        # Sums of unsigned bytes are one instruction (PSADBW).
+        raised = builder.xor(entries, ir.Constant(_REGISTER, [0x80] * ENTRIES))
+        wide = ir.VectorType(_SUM, ENTRIES)
+        add = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(_SUM, [wide]), "llvm.vector.reduce.add.v16i32"
+        )
+        total = builder.call(add, [builder.zext(raised, wide)])
+        return builder.sub(total, ir.Constant(_SUM, 0x80 * ENTRIES))
 
-    return types.void(codes, first, table, out, start), codegen
+    return types.int32(codes, first, table, out, start), codegen
 
 
 @intrinsic
@@ -74,21 +78,18 @@ def _look_up_four(typingctx, codes, first, stride, table, out, start):
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         source, table, out = _pointers(context, builder, signature, args, {0: 1, 3: -1, 4: 5})
-        rows = []
+        entries, rows = _load(builder, table), []
         for _ in range(4):
-            rows.append(_load(builder, source, ir.VectorType(_BYTE, GROUP)))
+            rows.append(_looked_up(builder, _load(builder, source), entries))
             source = builder.gep(source, [args[2]])
-        index = ir.IntType(32)
-        pairs = [
-            builder.shuffle_vector(
-                rows[i], rows[i + 1], ir.Constant(ir.VectorType(index, 32), list(range(32)))
-            )
-            for i in (0, 2)
-        ]
-        order = [16 * row + column for column in range(GROUP) for row in range(4)]
-        mask = ir.Constant(ir.VectorType(index, REGISTER), order)
-        together = builder.shuffle_vector(pairs[0], pairs[1], mask)
-        _store(builder, _looked_up(builder, together, table), out)
+
+        def joined(first: Any, second: Any, order: list[int]) -> Any:
+            mask = ir.Constant(ir.VectorType(_INDEX, len(order)), order)
+            return builder.shuffle_vector(first, second, mask)
+
+        halves = [joined(rows[i], rows[i + 1], list(range(2 * ENTRIES))) for i in (0, 2)]
+        order = [ENTRIES * row + column for column in range(ENTRIES) for row in range(4)]
+        _store(builder, joined(halves[0], halves[1], order), out)
         return context.get_dummy_value()
 
     return types.void(codes, first, stride, table, out, start), codegen
@@ -105,24 +106,24 @@ def pack_nibble_rows(codes, table, size, offset, out, starts):
         table: int8 (16,), the element of each code.
         size: elements of a block.
         offset: number added to the other operand's elements to make them unsigned.
-        out: int8 (M, at least G * size), filled; entries from K on must be 0.
+        out: int8 (M, at least K), filled; the rest stays as it is.
         starts: int32 (M, G), filled with -offset times the sum of each block.
 
     Returns:
         Nothing.
     """
     rows, length = codes.shape
-    whole = length // REGISTER * REGISTER
     flat, target = codes.reshape(-1), out.reshape(-1)
     for m in prange(rows):
-        for k in range(0, whole, REGISTER):
-            start = m * out.shape[1] + k
-            _look_up(flat, m * length + k, table, target, start)  # type: ignore[call-arg]
-        for k in range(whole, length):
-            out[m, k] = table[codes[m, k]]
         for g in range(starts.shape[1]):
+            first, end = g * size, min((g + 1) * size, length)
+            whole = first + max(end - first, 0) // ENTRIES * ENTRIES
             total = np.int32(0)
-            for k in range(g * size, (g + 1) * size):  # zero beyond the codes
+            for k in range(first, whole, ENTRIES):
+                place = m * out.shape[1] + k
+                total += _look_up(flat, m * length + k, table, target, place)  # type: ignore[call-arg]
+            for k in range(whole, end):
+                out[m, k] = table[codes[m, k]]
                 total += np.int32(out[m, k])
             starts[m, g] = -offset * total
 
@@ -148,9 +149,9 @@ def pack_nibble_panels(codes, table, out):
     whole = length // 4
     for p in prange(out.shape[0]):
         count = min(width, columns - p * width)
-        vectors = count // GROUP * GROUP
+        vectors = count // ENTRIES * ENTRIES
         for w in range(whole):
-            for j in range(0, vectors, GROUP):
+            for j in range(0, vectors, ENTRIES):
                 first = 4 * w * columns + p * width + j
                 start = 4 * ((p * words + w) * width + j)
                 _look_up_four(flat, first, columns, table, target, start)  # type: ignore[call-arg]

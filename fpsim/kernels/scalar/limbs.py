@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exact sums of float64 products of any exponents: a Kulisch accumulator of 32-bit limbs.
 
-A sum is kept as signed limbs, ``sum limb[j] * 2^(32 j + LOWEST)``; each product adds to three of
-them and carries are resolved once at the end, which is safe for up to 2^30 products. The result is
-a float64 rounded to odd, from which every rounding to at most 51 bits is exact.
+A sum is kept in three float64 by error-free additions, as long as they hold it. A sum of more bits
+is kept as signed limbs, ``sum limb[j] * 2^(32 j + LOWEST)``; each product adds to three of them and
+carries are resolved once at the end, which is safe for up to 2^30 products. The result is a float64
+rounded to odd, from which every rounding to at most 51 bits is exact.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from fpsim.kernels.threads import shared, within
 __all__ = [
     "LIMBS",
     "accumulate",
+    "exact_columns",
     "exact_dots",
     "exact_sums",
     "leading",
@@ -28,6 +30,8 @@ __all__ = [
 #: Exponent of bit 0: below the smallest bit of a product of two operands and two E8M0 scales.
 LOWEST = -1152
 LIMBS = 72  # 72 * 32 = 2304 bits: up to 2^1152
+#: Columns that `exact_columns` adds at once: what it keeps of them stays in the cache.
+COLUMNS = 256
 
 
 @inner
@@ -128,9 +132,10 @@ def _three_to_odd(x, y, z):
     errors, below = _two_sum(first, second)
     head, rest = _two_sum(total, errors)
     rest += below
-    if rest != 0.0 and np.float64(head).view(np.uint64) & np.uint64(1) == 0:
-        head = np.nextafter(head, math.copysign(math.inf, rest))
-    return head
+    code = np.float64(head).view(np.int64)
+    step = np.int64(1 if (rest > 0.0) == (head > 0.0) else -1)
+    odd = code + (step if rest != 0.0 and code & 1 == 0 else np.int64(0))
+    return np.int64(odd).view(np.float64)
 
 
 @inner
@@ -149,21 +154,25 @@ def sum_to_odd(limbs, a, b, c, toward_negative):
         The sum, float64. NaN and infinities follow IEEE 754; a sum of only -0 is -0.
     """
     special = x = y = z = 0.0
-    plus = minus = False
-    count = 0
+    plus = minus = nonzero = False
+    kept = True
     for k in range(-1, a.size):
         value = c if k < 0 else a[k] * b[k]
         if value == 0.0:
             plus = plus or math.copysign(1.0, value) > 0
             minus = minus or math.copysign(1.0, value) < 0
         elif math.isfinite(value):
-            count += 1
-            x, y, z = y, z, value
+            nonzero = True
+            # Three numbers hold most sums: what one cannot, is its error, and goes to the next.
+            x, value = _two_sum(x, value)
+            y, value = _two_sum(y, value)
+            z, value = _two_sum(z, value)
+            kept = kept and value == 0.0
         else:
             special += value
     if special != 0.0:
         return special
-    if count <= 3:
+    if kept:
         total = _three_to_odd(x, y, z)
     else:
         limbs[:] = 0
@@ -173,7 +182,7 @@ def sum_to_odd(limbs, a, b, c, toward_negative):
                 accumulate(limbs, value)
         total = _rounded_to_odd(limbs)
     if total == 0.0:
-        mixed = count > 0 or (plus and minus)
+        mixed = nonzero or (plus and minus)
         negative = toward_negative if mixed else minus
         total = -0.0 if negative else 0.0
     return total
@@ -195,8 +204,8 @@ def exact_sums(a, b, c, toward_negative, out, share):
     Returns:
         Nothing.
     """
+    limbs = np.empty(LIMBS, dtype=np.int64)
     for m in within(a.shape[0], share):
-        limbs = np.zeros(LIMBS, dtype=np.int64)
         for n in range(b.shape[0]):
             out[m, n] = sum_to_odd(limbs, a[m], b[n], c[m, n], toward_negative)
 
@@ -217,6 +226,43 @@ def exact_dots(a, b, c, toward_negative, out, share):
     Returns:
         Nothing.
     """
+    limbs = np.empty(LIMBS, dtype=np.int64)
     for r in within(a.shape[0], share):
-        limbs = np.zeros(LIMBS, dtype=np.int64)
         out[r] = sum_to_odd(limbs, a[r], b[r], c[r], toward_negative)
+
+
+@shared(1 << 12)
+def exact_columns(terms, c, toward_negative, out, share):
+    """Fill ``out`` with ``c[n] + sum_k terms[k, n]``, rounded to odd where inexact.
+
+    Args:
+        terms: float64 (K, N), finite, within 2^+-1000.
+        c: float64 (N,).
+        toward_negative: whether a sum of zero is -0 unless every addend is +0; else it is -0 only
+            if every addend is.
+        out: float64 (N,), filled; NaN and infinities follow IEEE 754.
+        share: the thread's share, from `fpsim.kernels.threads.shared`.
+
+    Returns:
+        Nothing.
+    """
+    limbs, ones = np.empty(LIMBS, dtype=np.int64), np.ones(len(terms))
+    y, z, lost = np.empty(COLUMNS), np.empty(COLUMNS), np.empty(COLUMNS)
+    parts = -(-out.size // COLUMNS)
+    for part in within(parts, share):
+        first = part * COLUMNS
+        count = min(COLUMNS, out.size - first)
+        y[:], z[:], lost[:] = 0.0, 0.0, 0.0
+        for n in range(count):
+            out[first + n] = c[first + n]
+        for k in range(len(terms)):
+            for n in range(count):
+                out[first + n], value = _two_sum(out[first + n], terms[k, first + n])
+                y[n], value = _two_sum(y[n], value)
+                z[n], value = _two_sum(z[n], value)
+                lost[n] += abs(value)
+        for n in range(count):
+            total = _three_to_odd(out[first + n], y[n], z[n])
+            if lost[n] != 0.0 or total == 0.0 or not math.isfinite(total):
+                total = sum_to_odd(limbs, terms[:, first + n], ones, c[first + n], toward_negative)
+            out[first + n] = total

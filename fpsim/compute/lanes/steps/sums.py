@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from fpsim.compute.bounds import (
     F32_BITS,
@@ -153,7 +152,7 @@ class Slice(Step):
     def parameters(self) -> Numbers:
         """Return 2^-s, and 2^w with its inverse."""
         powers = {"per_last": -self.last, "slice": self.width, "per_slice": -self.width}
-        return {name: float(np.ldexp(1.0, power)) for name, power in powers.items()}, {}
+        return {name: math.ldexp(1.0, power) for name, power in powers.items()}, {}
 
     def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec:
         """Write the addition of one slice of the term.
