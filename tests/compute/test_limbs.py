@@ -13,6 +13,10 @@ from hypothesis import strategies as st
 from fpsim.kernels.scalar import limbs
 
 
+#: Three float64 do not hold the first four numbers, and the last three cancel all but the fourth.
+LOSES = [2.0**60, 2.0**-10, 2.0**-80, 2.0**-150, -(2.0**60), -(2.0**-10), -(2.0**-80)]
+
+
 def to_odd(exact: Fraction) -> float:
     """Return the float64 next to a number whose significand is odd, or the number itself."""
     near = float(exact)
@@ -60,8 +64,8 @@ def test_sums_are_those_of_fractions_rounded_to_odd(values: list[float]) -> None
         ([2.0**60, -(2.0**60), 2.0**-200], 2.0**-200),
         ([2.0**60, 2.0**-200, -(2.0**60)], 2.0**-200),
         ([1 + 2.0**-52, 2.0**-60, 2.0**-150], 1 + 2.0**-52),
-        # Three float64 do not hold the first four, and the last three cancel all but the fourth.
-        ([2.0**60, 2.0**-10, 2.0**-80, 2.0**-150, -(2.0**60), -(2.0**-10), -(2.0**-80)], 2.0**-150),
+        ([*LOSES, 0.0], 2.0**-150),
+        ([*LOSES, 2.0**-140], 2.0**-140 + 2.0**-150),
     ],
 )
 def test_rests_that_only_the_last_place_tells(values: list[float], expected: float) -> None:
