@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from fpsim.kernels.scalar import limbs
 
-
 #: Three float64 do not hold the first four numbers, and the last three cancel all but the fourth.
 LOSES = [2.0**60, 2.0**-10, 2.0**-80, 2.0**-150, -(2.0**60), -(2.0**-10), -(2.0**-80)]
 
