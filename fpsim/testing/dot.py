@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -330,7 +330,7 @@ def _result(unit: MacUnit, runs: list[_Run], reason: str, every_length: bool) ->
         # The longest sums that fail show order best: look for mistakes in them.
         last = [run for run in runs if run.wrong.any()][-1]
         mistakes = _named(last)
-        case = _counterexample(failing)
+        case = _counterexample(failing, every_length)
     return CheckResult(
         "dot products", task.subject.name, unit.name,
         f"{kind}: " + "; ".join(run.search for run in runs),
@@ -430,10 +430,18 @@ def _as_if(name: str) -> str:
 # -- the counterexample --------------------------------------------------------------------------
 
 
-def _counterexample(run: _Run) -> Counterexample:
-    """Return a wrong dot product with as many zero operands and as small codes as possible."""
-    task, shape = run.task, run.task.record
-    spec = shape.spec
+def _counterexample(run: _Run, every_length: bool) -> Counterexample:
+    """Return a wrong dot product of few products, zeros and ones among them where possible.
+
+    Args:
+        run: cases, some of them wrong.
+        every_length: whether the function takes other lengths than the run's.
+
+    Returns:
+        The counterexample.
+    """
+    task = run.task
+    spec = task.record.spec
     rows = np.flatnonzero(run.wrong)
     nonzero = sum((run.columns[n][rows] != 0).sum(axis=1) for n in "ab") + (run.c[rows] != 0)
     row = int(rows[int(np.argmin(nonzero))])
@@ -441,13 +449,19 @@ def _counterexample(run: _Run) -> Counterexample:
     c = run.c[row : row + 1].copy()
     alone = _fails(task, columns, c)
     if alone:
+        shorter = every_length and not task.record.group
+        if shorter:
+            task, columns = _shortened(task, columns, c)
         columns, c = _shrunk(task, columns, c)
+        if shorter:  # products that are zero now
+            task, columns = _shortened(task, columns, c)
         seen = float(_one(task, columns, c)[0])
     else:
         seen = float(run.seen[row])
     expected = spec.result.decode(task.right(columns, c))
     shown = {name: column[0] for name, column in columns.items()}
     shown |= {"op": np.uint8(Op.DOT), "c": c[0], "acc": task.right(columns, c)[0]}
+    shape = task.record
     steps = explain_vector(shape, shown, int(c[0]), row, None, "counterexample").steps()
     lines = [line.strip() if i < 2 else line[2:] for i, line in enumerate(steps)][1:]
     if not alone:
@@ -533,6 +547,25 @@ def _one(task: _Task, columns: Columns, c: Codes) -> NDArray[np.float64]:
 def _fails(task: _Task, columns: Columns, c: Codes) -> bool:
     right = task.record.spec.result.decode(task.right(columns, c))
     return bool((~task.same(right, _one(task, columns, c)))[0])
+
+
+def _shortened(task: _Task, columns: Columns, c: Codes) -> tuple[_Task, Columns]:
+    """Leave out products, many at a time and then fewer, as long as the function fails."""
+    step, trials = Record.of(task.record.spec).k, 0
+    size = task.record.k // 2 // step * step
+    while size >= step:
+        first = 0
+        while first < task.record.k > size and trials < MAX_TRIALS:
+            left = np.r_[0:first, first + size : task.record.k]
+            trials += 1
+            trial = {name: column[:, left] for name, column in columns.items()}
+            shorter = replace(task, record=Record.of(task.record.spec, left.size, 0))
+            if _fails(shorter, trial, c):
+                task, columns = shorter, trial
+            else:
+                first += size
+        size = size // 2 // step * step
+    return task, columns
 
 
 def _shrunk(task: _Task, columns: Columns, c: Codes) -> tuple[Columns, Codes]:

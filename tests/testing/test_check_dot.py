@@ -225,6 +225,27 @@ def test_sums_without_an_addend_grow_until_they_round() -> None:
     assert testing.check_dot(matmul("e2m1-chain-e5m10"), unit, count=64)
 
 
+@pytest.mark.parametrize("k", [None, 120])
+def test_counterexamples_leave_out_products_where_other_lengths_are_allowed(k: int | None) -> None:
+    """Sums up to 511.75 fit: at 36 a product, a sum of 15 is the shortest that can be wrong."""
+    lengths = set()
+
+    def wraps(a: Any, b: Any) -> Any:
+        lengths.add(a.shape[1])
+        return get_unit("e2m1-fixed24q2").matmul(a, b) & 0xFFF
+
+    result = testing.check_dot(wraps, "e2m1-fixed12q2-saturate", k=k, count=64)
+    assert result.counterexample is not None
+    given = result.counterexample.given.split("]")[0].count(",") + 1
+    if k is None:
+        assert 15 <= given <= 40
+        assert "0" not in result.counterexample.given.split("]")[0].removeprefix("a = [").split(
+            ", "
+        )
+    else:
+        assert given == 120 and lengths == {120}
+
+
 def notes(name: str, **options: Any) -> str:
     result = testing.check_dot(matmul(name), name, count=64, **options)
     assert result
