@@ -165,21 +165,11 @@ class SimulatedLinear:
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Return the layer's output for ``x`` (..., in_features)."""
-        if torch.compiler.is_exporting():
-            raise FpsimError(
-                f"layer {self.name}: it is simulated, which no torch operator says; restore() the "
-                "model before exporting it"
-            )
-        if not is_recomputing():
-            self.passes += 1
+        self._begin(x)
         given = self.given
-        whole, beside = (x if given is None else given_inputs(given.inputs, x)), None
+        whole = x if given is None else given_inputs(given.inputs, x)
         matrix = self.weight.matrix if given is None else whole.new_empty(0)  # not trained
-        for transform in self.transforms:
-            if transform.apart is not None:
-                part = whole[..., transform.apart].float() @ matrix[:, transform.apart].float().T
-                beside = part if beside is None else beside + part
-            whole, matrix = transform.inputs(whole), transform.weight(matrix)
+        whole, matrix, beside = self._transformed(whole, matrix)
         weight = self._cast_weight()
         if isinstance(weight, Operand) and self.input_cast is not None:
             out = self._simulate(whole, matrix, weight)
@@ -190,6 +180,33 @@ class SimulatedLinear:
         out = out.reshape(*x.shape[:-1], self.out_features).to(x.dtype)
         bias = self.weight.bias
         return out if bias is None else out + bias
+
+    def _begin(self, x: torch.Tensor) -> None:
+        """Count a pass whose input the layer can take."""
+        if torch.compiler.is_exporting():
+            raise FpsimError(
+                f"layer {self.name}: it is simulated, which no torch operator says; restore() the "
+                "model before exporting it"
+            )
+        if x.shape[-1:] != (self.in_features,):
+            raise FpsimError(
+                f"layer {self.name}: its input has shape {tuple(x.shape)}; the last axis must have "
+                f"{self.in_features} features"
+            )
+        if not is_recomputing():
+            self.passes += 1
+
+    def _transformed(
+        self, x: torch.Tensor, matrix: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Return the input and the weight for the unit, and the product of channels kept apart."""
+        beside = None
+        for transform in self.transforms:
+            if transform.apart is not None:
+                part = x[..., transform.apart].float() @ matrix[:, transform.apart].float().T
+                beside = part if beside is None else beside + part
+            x, matrix = transform.inputs(x), transform.weight(matrix)
+        return x, matrix, beside
 
     def _product(self) -> Product:
         return Product(self.unit, self.name, self.seed, self.number)

@@ -53,6 +53,18 @@ def test_exact_unit_equals_fake_quantization_to_the_last_bit(inside: int, bias: 
     assert torch.equal(layer(x), FakeQuantLinear(original)(x))
 
 
+@pytest.mark.parametrize("recipe", ["mxfp4", "nvfp4-train", "gptq"])
+def test_a_layer_with_an_input_of_a_wrong_width_is_named(recipe: str) -> None:
+    model = tiny_llama()
+    batches = [{"input_ids": TOKENS}]
+    calibrated = {"calibration": calibrate(model, batches, recipe)} if recipe == "gptq" else {}
+    convert(model, recipe, "exact", **calibrated)
+    name, layer = next((n, m) for n, m in model.named_modules() if n.endswith("v_proj"))
+    width = layer.in_features + 32
+    with pytest.raises(FpsimError, match=rf"layer {name}: its input has shape \(16, {width}\)"):
+        layer(torch.randn(16, width))
+
+
 @pytest.mark.parametrize("unit", ["e2m1-chain-e5m10", "e2m1-chain-e4m3", "e2m1-fixed16q8-saturate"])
 def test_layer_equals_the_oracle(unit: str) -> None:
     """Codes, scales, block size and orientation reach the unit as they should."""

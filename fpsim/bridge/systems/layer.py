@@ -11,7 +11,7 @@ from torch import nn
 
 from fpsim.base.errors import FpsimError
 from fpsim.bridge.linear import InputCasts, SimulatedLinear
-from fpsim.bridge.product import Product, float_rows, is_recomputing
+from fpsim.bridge.product import Product, float_rows
 from fpsim.bridge.recipe import Recipe
 from fpsim.bridge.systems.forms import LayerForm, Rows, Segment, SegmentProduct
 from fpsim.bridge.transforms import LayerTransform
@@ -100,20 +100,9 @@ class FormLinear(SimulatedLinear):
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Return the layer's output for ``x`` (..., in_features)."""
-        if torch.compiler.is_exporting():
-            raise FpsimError(
-                f"layer {self.name}: it is simulated, which no torch operator says; restore() the "
-                "model before exporting it"
-            )
+        self._begin(x)
         self._follow_weight()
-        if not is_recomputing():
-            self.passes += 1
-        whole, matrix, beside = x, self.weight.matrix, None
-        for transform in self.transforms:
-            if transform.apart is not None:
-                part = whole[..., transform.apart].float() @ matrix[:, transform.apart].float().T
-                beside = part if beside is None else beside + part
-            whole, matrix = transform.inputs(whole), transform.weight(matrix)
+        whole, matrix, beside = self._transformed(x, self.weight.matrix)
         rows = float_rows(whole)
         if rows.shape[0]:
             values = self.form.output(rows, self._product_of or self._on_unit)
