@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 __all__ = ["FixedFormat"]
 
 MAX_FIXED_BITS = 64
+#: Widest codes that are decoded by a table of all values.
+TABLE_WIDTH = 8
 
 
 @hashed_once
@@ -129,14 +132,25 @@ class FixedFormat:
         Raises:
             FpsimError: not codes of this format, or a value that ``dtype`` cannot hold.
         """
-        integers = self.integers(codes)
-        values = integers if self.signed else integers.view(np.uint64)
-        decoded = np.ldexp(values.astype(np.float64), self.lsb)
+        if self.width <= TABLE_WIDTH:
+            decoded = self._table.take(check_codes(codes, self, "codes"))
+        else:
+            decoded = self._value(self.integers(codes))
         if dtype is None:
             return decoded
         if self.width > 53:
-            as_real(values)
+            integers = self.integers(codes)
+            as_real(integers if self.signed else integers.view(np.uint64))
         return convert_exactly(decoded, dtype)
+
+    @cached_property
+    def _table(self) -> NDArray[np.float64]:
+        """The value of every code."""
+        return self._value(self.integers(np.arange(1 << self.width, dtype=self.dtype)))
+
+    def _value(self, integers: NDArray[np.int64]) -> NDArray[np.float64]:
+        values = integers if self.signed else integers.view(np.uint64)
+        return np.ldexp(values.astype(np.float64), self.lsb)
 
     @overload
     def encode(
