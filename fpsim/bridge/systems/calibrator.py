@@ -205,6 +205,8 @@ class _Work:
                     exact = self._outputs(block, exact, {})
                 states = self._outputs(block, states, forms)
             block.arguments.clear()
+            for name in block.layers:
+                self.found.layers[name] = self.found.layers[name].without_caches()
             if block.layers and not done:
                 self._say(self._figures(number, block, time.perf_counter() - began, notes))
         self._outside()

@@ -16,7 +16,7 @@ round their operands to ``precision`` and sum in float32.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, Protocol
 
@@ -391,6 +391,11 @@ class LayerForm:
     bias: NDArray[np.float32] | None = None
     back: NDArray[np.float32] | None = None
     error: float = 0.0
+
+    def without_caches(self) -> LayerForm:
+        """Return an equal form whose weights are not held in float32 beside their codes."""
+        segments, sides = (tuple(map(replace, part)) for part in (self.segments, self.sides))
+        return replace(self, segments=segments, sides=sides)
 
     def mapped(self, x: Rows) -> Rows:
         """Return x' of rows (T, K)."""
