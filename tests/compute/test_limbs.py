@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exact sums rounded to odd: in three numbers by error-free sums, where these end in 32-bit limbs."""
+"""Exact sums rounded to odd: in three numbers, or in 32-bit limbs where these lose bits."""
 
 from __future__ import annotations
 

@@ -246,6 +246,17 @@ def test_counterexamples_leave_out_products_where_other_lengths_are_allowed(k: i
         assert given == 120 and lengths == {120}
 
 
+def test_lengths_that_a_function_refuses_leave_the_counterexample_long() -> None:
+    def powers_of_two(a: Any, b: Any, c: Any) -> Any:
+        if a.shape[1] not in (1, 4, 16):
+            raise ValueError("no such tree")
+        return get_unit("e2m1-exact-e4m3").dot(a, b, c)
+
+    options = {"form": "dot", "addend": True, "count": 64}
+    result = testing.check_dot(powers_of_two, "e2m1-chain-e4m3", **options)
+    assert not result and result.counterexample is not None
+
+
 def notes(name: str, **options: Any) -> str:
     result = testing.check_dot(matmul(name), name, count=64, **options)
     assert result

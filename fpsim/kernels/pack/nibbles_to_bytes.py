@@ -20,7 +20,7 @@ __all__ = ["ENTRIES", "pack_nibble_panels", "pack_nibble_rows"]
 
 #: Entries of a table, and codes of a register.
 ENTRIES = 16
-_BYTE, _INDEX, _SUM = ir.IntType(8), ir.IntType(32), ir.IntType(32)
+_BYTE, _WORD = ir.IntType(8), ir.IntType(32)
 _REGISTER = ir.VectorType(_BYTE, ENTRIES)
 
 
@@ -62,12 +62,12 @@ def _look_up(typingctx, codes, first, table, out, start):
         _store(builder, entries, out)
         # Sums of unsigned bytes are one instruction (PSADBW).
         raised = builder.xor(entries, ir.Constant(_REGISTER, [0x80] * ENTRIES))
-        wide = ir.VectorType(_SUM, ENTRIES)
+        wide = ir.VectorType(_WORD, ENTRIES)
         add = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(_SUM, [wide]), "llvm.vector.reduce.add.v16i32"
+            builder.module, ir.FunctionType(_WORD, [wide]), "llvm.vector.reduce.add.v16i32"
         )
         total = builder.call(add, [builder.zext(raised, wide)])
-        return builder.sub(total, ir.Constant(_SUM, 0x80 * ENTRIES))
+        return builder.sub(total, ir.Constant(_WORD, 0x80 * ENTRIES))
 
     return types.int32(codes, first, table, out, start), codegen
 
@@ -84,7 +84,7 @@ def _look_up_four(typingctx, codes, first, stride, table, out, start):
             source = builder.gep(source, [args[2]])
 
         def joined(first: Any, second: Any, order: list[int]) -> Any:
-            mask = ir.Constant(ir.VectorType(_INDEX, len(order)), order)
+            mask = ir.Constant(ir.VectorType(_WORD, len(order)), order)
             return builder.shuffle_vector(first, second, mask)
 
         halves = [joined(rows[i], rows[i + 1], list(range(2 * ENTRIES))) for i in (0, 2)]
