@@ -18,8 +18,9 @@ def hashed_once(cls: type[T]) -> type[T]:
     compute: Any = cls.__hash__
 
     def hash_of(self: Any) -> int:
-        found: int | None = self.__dict__.get("_hash")
-        if found is None:
+        try:
+            found: int = self._hash
+        except AttributeError:
             found = self.__dict__["_hash"] = compute(self)
         return found
 

@@ -115,7 +115,7 @@ class FloatFormat:
             return row - 1 + self.exponent_min
         return top.bit_length() - 1 + self.exponent_min - self.mantissa_bits
 
-    @property
+    @cached_property
     def max_code(self) -> int:
         """Largest finite magnitude code."""
         if self.nan is NanCodes.IEEE:
@@ -127,7 +127,7 @@ class FloatFormat:
         """Code of +infinity, or None."""
         return self.max_code + 1 if self.infinity else None
 
-    @property
+    @cached_property
     def nan_code(self) -> int | None:
         """The NaN that results carry, or None.
 

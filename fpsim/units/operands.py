@@ -448,8 +448,8 @@ def check_scales(
         )
     if matrix is not None:
         wanted = (*matrix, 2) if side.split else matrix
-        found = [s if w is None else w for s, w in zip(codes.shape, wanted, strict=False)]
-        if codes.shape != tuple(found) or codes.ndim != len(wanted):
+        groups = codes.shape[matrix.index(None)] if codes.ndim == len(wanted) else None
+        if codes.shape != tuple(groups if w is None else w for w in wanted):
             text = ", ".join("G" if w is None else str(w) for w in wanted)
             raise FpsimError(f"{name}: shape {codes.shape} is not ({text})")
         if matrix[0] is None:

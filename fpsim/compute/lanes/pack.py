@@ -195,31 +195,40 @@ def _half(operand: Operand, how: Packing) -> _Half:
             exponents = np.zeros_like(values)
             layout.store(operand, _power_table(operand, how.dtype, how.power), exponents[0])
         return _Half(values, none, exponents)
-    scales = _block_scales(operand, how, False)
-    powers_of_scales = _block_scales(operand, how, True) if how.aligned else none
+    scales = operand.scales
+    codes = None if scales is None else scales.spread(source.size, operand.length)
+    values_of_scales = _block_scales(operand, codes, how, False)
+    powers_of_scales = _block_scales(operand, codes, how, True) if how.aligned else none
     if source.bytes and how.which:
         values = byte_panels(operand, source, layout.tile, depth, how.machine)
-        return _Half(values, scales, powers_of_scales)
+        return _Half(values, values_of_scales, powers_of_scales)
     if source.bytes:
         values, starts = byte_rows(operand, source, layout.tile, depth, how.offset, how.machine)
-        return _Half(values, scales, powers_of_scales, starts)
+        return _Half(values, values_of_scales, powers_of_scales, starts)
     signs = source.b_signs if how.which else source.a_signs
     out = layout.array(signs, depth, how.dtype)
     for plane, target in enumerate(out):
         table = _plane_table(how.side, how.which, plane, how.split).astype(how.dtype)
         layout.store(operand, _Tables(table, scale_values=table), target)
-    return _Half(out, scales, powers_of_scales)
+    return _Half(out, values_of_scales, powers_of_scales)
 
 
-def _block_scales(operand: Operand, how: Packing, exponents: bool) -> Array:
-    """Return the scales of blocks, or with ``exponents`` their powers of two 2^e, for a kernel."""
+def _block_scales(operand: Operand, codes: Array | None, how: Packing, exponents: bool) -> Array:
+    """Return the scales of blocks for a kernel, in its layout.
+
+    Args:
+        operand: rows (R, K).
+        codes: a scale code (R, G, S) per block of the kernel, or None: all scales are one.
+        how: how the operand is packed.
+        exponents: return the scales' powers of two, 2^e.
+    """
     source, layout, power = how.source, how.layout, 0 if exponents else how.power
     signs = source.b_signs if how.which else source.a_signs
     whole = (layout.count, how.depth // source.size, signs)
-    if operand.scales is None:
+    if codes is None:
         found = np.full((1, 1, 1), np.ldexp(1.0, power), how.dtype)
     else:
-        found = _scale_values(operand.scales.spread(source.size, operand.length), how, exponents)
+        found = _scale_values(codes, how, exponents)
     if found.shape != whole:
         short, found = np.repeat(found, signs // found.shape[2], axis=2), np.zeros(whole, how.dtype)
         found[: len(operand.codes), : -(-operand.length // source.size)] = short

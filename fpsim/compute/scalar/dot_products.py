@@ -6,6 +6,7 @@ A stage maps rows of terms to codes; a composite stage makes the terms of the ne
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -394,6 +395,9 @@ def with_nan(code: int | None, values: Array, codes: Array) -> Array:
     Returns:
         The codes.
     """
-    if code is None or not np.isnan(np.max(values, initial=-np.inf)):  # faster than to look at each
+    if code is None:
+        return codes
+    # Faster than to look at each value, and a reduction without the arguments that `max` checks.
+    if not math.isnan(np.maximum.reduce(values, axis=None, initial=-np.inf)):
         return codes
     return np.where(np.isnan(values), codes.dtype.type(code), codes)
