@@ -95,8 +95,11 @@ class Facts:
     @cached_property
     def squares(self) -> float:
         """The largest sum of squares of a row, for a narrow format without scales."""
-        squares = value_table(self._format).astype(np.float32) ** 2
-        return float(squares[self._codes].sum(axis=1, dtype=np.float64).max())
+        values = value_table(self._format)
+        largest = float(np.abs(values[np.isfinite(values)]).max())
+        # Of numbers up to one, squares that are zero in float32 do not count beside the others.
+        squares = np.square(values / largest).astype(np.float32)
+        return float(squares.take(self._codes).sum(axis=1).max()) * largest**2
 
     @property
     def summed(self) -> bool:

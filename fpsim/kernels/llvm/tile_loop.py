@@ -293,7 +293,11 @@ class Terms:
         for phi, value, result in zip(carried, start, values, strict=True):
             phi.value.add_incoming(value.value, before)
             phi.value.add_incoming(result.value, last)
-        builder.cbranch(builder.icmp_signed("<", following, number(terms.stop)), body, after)
+        # A loop whose count LLVM knows is unrolled whole, and its loads are moved to the front and
+        # spilled.
+        same = ir.FunctionType(_INDEX, [_INDEX])
+        stop = builder.asm(same, "", "=r,0", [number(terms.stop)], False)
+        builder.cbranch(builder.icmp_signed("<", following, stop), body, after)
         builder.position_at_end(after)
         return values
 

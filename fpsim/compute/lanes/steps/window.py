@@ -35,7 +35,7 @@ from fpsim.kernels.llvm.exact_add import Sum, odd_sum, round_integer, round_sum
 from fpsim.kernels.llvm.machine import Machine
 from fpsim.kernels.llvm.rounding import Parameters
 from fpsim.kernels.llvm.tiles import TermSource
-from fpsim.kernels.llvm.vector import Lane, Vec
+from fpsim.kernels.llvm.vector import FLOAT, Lane, Vec
 from fpsim.units.stages import Addend, Aligned
 
 __all__ = ["Carrier", "WholeWindow", "Window", "power_of", "window_steps"]
@@ -222,6 +222,8 @@ class WholeWindow(Step):
 @dataclass(frozen=True)
 class Window(Step):
     """A window with any settings, in a carrier that holds it; see `fpsim.units.stages.Aligned`."""
+
+    cells = (4, 1)  # rows share a vector of columns; more columns do not stay in registers
 
     carrier: Carrier
     native: bool  #: float32 itself is the result's format and rounds a 32-bit integer
@@ -529,7 +531,7 @@ class Window(Step):
 
         def next_larger(i: Any, top: Vec) -> tuple[Vec, ...]:
             if not self.stage.normalised:
-                return (larger(source.power(i), top),)
+                return (larger_power(source.power(i), top),)
             x, y = source.pair(i)
             power = (x * y).power
             if self.scaled:
@@ -644,6 +646,14 @@ def is_finite(x: Vec) -> Vec:
 def larger(x: Vec, y: Vec) -> Vec:
     """Return the larger of two numbers, lane by lane; ``y`` if either is NaN."""
     return (x > y).where(x, y)
+
+
+def larger_power(x: Vec, y: Vec) -> Vec:
+    """Return the larger of two powers of two, or zeros, lane by lane."""
+    if x.lanes.real != FLOAT:
+        return larger(x, y)
+    # Not in the pipes that multiply, and in any order; of 64 bits only AVX-512 compares integers.
+    return larger(x.as_bits, y.as_bits).as_real
 
 
 def power_of(acc: Vec, p: Parameters) -> Vec:
