@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from support.helpers import float_format, oracle_matmul, unit_of
 from support.machines import On, cut_windows
 
-from fpsim import MacUnit, get_format
+from fpsim import MacSpec, MacUnit, get_format
+from fpsim.compute.bounds import largest_sum
+from fpsim.compute.operands import MatmulOperands
 from fpsim.formats.rounding import Rounding
 from fpsim.kernels.llvm.machine import Machine
 from fpsim.kernels.llvm.vector import Lane
@@ -338,3 +340,15 @@ def test_joined_windows_run_in_lanes(lanes: int, reach: int | None, limit: int |
     c = unit.result.encode(np.concatenate([np.linspace(-900, 900, 10), far]).reshape(4, 5))
     assert unit.plan(a, b, c=c).kernel.startswith("joined64")
     assert np.array_equal(unit.matmul(a, b, c), oracle_matmul(unit, a, b, c))
+
+
+@pytest.mark.parametrize("biases", [(1, 1), (-60, 79), (100, -59)])
+def test_no_sum_is_beyond_the_bound_of_cauchy_and_schwarz(biases: tuple[int, int]) -> None:
+    """Squares of numbers near 2^-76 are zero in float32, and must count beside those near 2^63."""
+    a, b = (get_format(f"e2m1b{bias}") for bias in biases)
+    spec = MacSpec(a=a, b=b, accumulate=Exact(get_format("e8m23")))
+    codes = np.arange(4096) % 8
+    args = MatmulOperands.check(spec, codes[None], codes[:, None])
+    sums = float(np.dot(*(np.abs(fmt.decode(codes)) for fmt in (a, b))))
+    # Both rows are multiples of each other, so that the bound is the sum but for its slack.
+    assert sums <= largest_sum(args) <= sums * 1.0001
