@@ -133,9 +133,9 @@ DTYPES = {"e8m23": torch.float32, "e5m10": torch.float16, "e8m7": torch.bfloat16
 
 
 def compressed_int4(
-    folder: Path, scale: str = "e8m7", block: int = 16, **about: Any
+    folder: Path, scale: str = "e8m7", block: int = 16, zeros: str = "", **about: Any
 ) -> dict[str, tuple[Any, Any]]:
-    """Write random integers and scales; return both by layer."""
+    """Write random integers, scales and zero points; return differences and scales by layer."""
     model, rng, given = small(), np.random.default_rng(3), {}
     tensors = others(model, "_proj")
     for name, module in model.named_modules():
@@ -153,6 +153,16 @@ def compressed_int4(
             f"{name}.weight_scale": scales,
             f"{name}.weight_shape": torch.tensor([rows, columns]),
         }
+        if zeros:
+            points = rng.integers(-8, 8, (rows, groups))
+            tensors[f"{name}.weight_zero_point"] = torch.from_numpy(points.astype(np.int8))
+            if zeros == "words":  # of eight rows each
+                whole = np.zeros((-(-rows // 8), groups), np.int64)
+                for row in range(rows):
+                    whole[row // 8] |= (points[row] + 8) << 4 * (row % 8)
+                packed = torch.from_numpy(whole.astype(np.uint32).view(np.int32))
+                tensors[f"{name}.weight_zero_point"] = packed
+            integers = integers - points.repeat(columns // groups, axis=1)
         given[name] = integers, scales.double().numpy().repeat(columns // groups, axis=1)
     write_folder(folder, model, tensors, CT | {"format": "pack-quantized"} | about)
     return given
@@ -186,6 +196,30 @@ def test_integers_are_those_of_the_file(scale: str, block: int, tmp_path: Path) 
         if not block and key.endswith("weight_scale"):
             tensor = tensor.float()  # one scale per row is a factor of results, in float32
         assert torch.equal(tensor, after[key]), key
+
+
+@pytest.mark.parametrize("zeros", ["words", "bytes"])
+@pytest.mark.parametrize(("scale", "block"), INTEGERS)
+def test_zero_points_are_those_of_the_file(
+    scale: str, block: int, zeros: str, tmp_path: Path
+) -> None:
+    given = compressed_int4(tmp_path, scale, block, zeros)
+    loaded, plain = load_checkpoint(tmp_path, "exact"), load_checkpoint(tmp_path, None)
+    layers = simulated_layers(loaded)
+    for name, (integers, scales) in given.items():
+        operand, cast = layers[name].operand(), layers[name].input_cast
+        # A zero point times a scale of 32 bits is rounded once where a block adds it.
+        exact = integers * scales
+        assert np.allclose(operand.dequantize(), exact, rtol=0, atol=1e-7 * (scale == "e8m23"))
+        dense = plain.get_submodule(name).weight.dense()
+        assert np.array_equal(dense.numpy(), exact.astype(np.float32))
+        inputs = torch.randn(5, integers.shape[1], generator=torch.Generator().manual_seed(1))
+        wanted = cast.quantize(inputs.numpy()).dequantize() @ exact.T
+        got = layers[name](inputs).detach().numpy()
+        np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-6 * np.abs(wanted).max())
+    with pytest.raises(FpsimError, match=r"q_proj has zero points; allowed: int4 elements without"):
+        save_checkpoint(loaded, tmp_path / "again")
+    assert not (tmp_path / "again").exists()
 
 
 def test_integers_are_cast_as_the_file_says(tmp_path: Path) -> None:
@@ -688,7 +722,15 @@ def test_bad_tensors_are_named(case: str, tmp_path: Path) -> None:
 BAD_INTEGERS = {
     "zero point": (
         _edit(weight_zero_point=lambda _: torch.ones(128, 4)),
-        r"up_proj\.weight_zero_point: it is not zero; allowed: int4 codes without zero points",
+        r"up_proj\.weight_zero_point: dtype float32, but int32 or int8 is needed",
+    ),
+    "zero points of rows": (
+        _edit(weight_zero_point=lambda _: torch.ones(128, 4, dtype=torch.int32)),
+        r"up_proj\.weight_zero_point: shape \(128, 4\) is not \(16, 4\)",
+    ),
+    "wide zero point": (
+        _edit(weight_zero_point=lambda _: torch.full((128, 4), 9, dtype=torch.int8)),
+        r"up_proj\.weight_zero_point: 9 to 9, but int4 has -8 to 7",
     ),
     "order": (
         _edit(weight_g_idx=lambda _: torch.arange(64) % 4),

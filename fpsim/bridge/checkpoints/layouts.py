@@ -231,13 +231,40 @@ def _integers(file: _File, base: str) -> StoredRows:
             f"{base}weight_g_idx: groups of columns that are not neighbours; allowed: {block} "
             "neighbours in each"
         )
-    return StoredRows(name, packed, Nibbles.LOW_FIRST, INT4, scale, scales, block, flip=8)
+    zeros = _zero_points(file, base + "weight_zero_point", scales.shape)
+    return StoredRows(
+        name, packed, Nibbles.LOW_FIRST, INT4, scale, scales, block, flip=8, zeros=zeros
+    )
+
+
+def _zero_points(file: _File, name: str, shape: tuple[int, int]) -> NDArray[np.int8] | None:
+    """Return the zero points of INT4 rows, -8 to 7, or None if there are none or all are zero.
+
+    Those of eight rows are in a word of 32 bits, each plus 8, that of the first row in the lowest
+    bits; or each is a byte.
+    """
+    tensor = file.get(name)
+    if tensor is None or (tensor.dtype == torch.int8 and not tensor.count_nonzero()):
+        return None
+    rows, groups = shape
+    found = file.bytes(name, torch.int32, torch.int8)
+    wanted = shape if tensor.dtype == torch.int8 else (-(-rows // 8), groups)
+    if tensor.shape != wanted:
+        raise FpsimError(f"{name}: shape {tuple(tensor.shape)} is not {wanted}")
+    if tensor.dtype == torch.int8:
+        zeros = found.view(np.int8)
+    else:
+        nibbles = found.view(np.uint32)[:, None] >> np.arange(0, 32, 4, dtype=np.uint32)[:, None]
+        zeros = (nibbles & 15).reshape(-1, groups)[:rows].astype(np.int8) - np.int8(8)
+    if zeros.min() < -8 or zeros.max() > 7:
+        raise FpsimError(f"{name}: {zeros.min()} to {zeros.max()}, but int4 has -8 to 7")
+    return zeros if zeros.any() else None
 
 
 def _check_packed(file: _File, base: str, part: StoredRows) -> None:
-    """Refuse zero points, and a shape other than that of the codes."""
+    """Refuse zero points of floats, and a shape other than that of the codes."""
     zero = file.get(base + "weight_zero_point")
-    if zero is not None and zero.count_nonzero():
+    if isinstance(part.element, FloatFormat) and zero is not None and zero.count_nonzero():
         raise FpsimError(
             f"{base}weight_zero_point: it is not zero; allowed: {part.element.name} codes without "
             "zero points"

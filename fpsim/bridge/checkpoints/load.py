@@ -41,7 +41,7 @@ def load_checkpoint(
     """Load a 4-bit checkpoint; its layers run on a unit with exactly its codes and scales.
 
     Supported are gpt-oss' MXFP4, compressed-tensors' nvfp4-pack-quantized, mxfp4-pack-quantized and
-    pack-quantized (INT4 without zero points), ModelOpt's NVFP4 (AWQ, static input scales and
+    pack-quantized (INT4, zero points included), ModelOpt's NVFP4 (AWQ, static input scales and
     experts included), FP-Quant, GGUF's MXFP4 and NVFP4, and bitsandbytes' NF4 and FP4. Codes are
     unpacked when a layer runs, never decoded and cast again; files are mapped into memory.
     `conversion_of` lists the layers on the unit; `fpsim.bridge.restore` gives the model float

@@ -87,6 +87,8 @@ class StoredRows:
         above: the scale above, float32; None: 1.
         divides: whether values are divided by ``above``, not multiplied.
         flip: bits in which the file's codes differ from the element's: 8 for integers plus 8.
+        zeros: zero points (N, K / block) of integers: numbers are (code - zero) times the scale;
+            None: all are zero.
     """
 
     name: str
@@ -99,6 +101,7 @@ class StoredRows:
     above: np.float32 | None = None
     divides: bool = False
     flip: int = 0
+    zeros: NDArray[np.int8] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -169,6 +172,8 @@ class StoredRows:
             scales = scales / self.above if self.divides else scales * self.above
         out = _values(self.element)[self.codes()]
         blocks = out.reshape(out.shape[0], -1, self.block)
+        if self.zeros is not None:
+            blocks -= self.zeros[..., None]
         blocks *= scales[..., None]
         return out
 
@@ -254,9 +259,20 @@ class StoredMatrix:
         """Return the matrix with its rows in another order."""
         return replace(self, order=order if self.order is None else self.order[order])
 
+    def _zeros(self) -> NDArray[np.int64] | None:
+        """Return the zero points of all rows in the model's order, or None if there are none."""
+        if all(part.zeros is None for part in self.parts):
+            return None
+        nothing = [np.zeros(part.scales.shape, np.int8) for part in self.parts]
+        parts = zip(self.parts, nothing, strict=True)
+        zeros = np.concatenate([none if part.zeros is None else part.zeros for part, none in parts])
+        return (zeros if self.order is None else zeros[self.order]).astype(np.int64)
+
     def operand(self, few: bool = False) -> Operand:
-        """Return codes and scales as an operand; with ``few`` only one row."""
-        first = self.parts[0]
+        """Return codes, scales and zero points as an operand; with ``few`` only one row."""
+        first, zeros = self.parts[0], self._zeros()
+        if few and zeros is not None:
+            zeros = zeros[:1]
         element: Format | Table = first.element
         if few:
             codes, scales, factors = first.codes(1), first.scales[:1], [first.factor]
@@ -278,10 +294,15 @@ class StoredMatrix:
             element = wide
         if isinstance(element, FixedFormat) and scales.shape[1] == 1:
             numbers = first.scale.decode(np.ascontiguousarray(scales)).astype(np.float32)
-            return Operand(codes, element, factor=numbers)
+            return Operand(codes, element, factor=numbers, zeros=zeros)
         one = factor.shape == (1, 1) and factor[0, 0] == 1
         found = Scales.of_rows(np.ascontiguousarray(scales), first.scale, first.block)
-        return Operand(codes, element, found, None if one else factor)
+        offsets = None
+        if zeros is not None:
+            # Exact for scales of 16 bits; one rounding to float32 for scales of 32.
+            each = first.scale.decode(found.codes[..., 0])
+            offsets = (-zeros * each).astype(np.float32)
+        return Operand(codes, element, found, None if one else factor, offsets=offsets)
 
     def values(self) -> NDArray[np.float32]:
         """Return the matrix (N, K) for inputs without any steps."""
