@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from fpsim.base.errors import FpsimError
 from fpsim.bridge.cast import Cast
 from fpsim.bridge.product import float_rows
 from fpsim.bridge.systems.recipe import StreamModel, rms_gain
+from fpsim.bridge.systems.stream import CACHES, Block
 
 __all__ = [
     "RESIDUAL", "cast_through", "cayley_step", "forwards", "frozen", "learn_rotations",
@@ -76,16 +78,19 @@ def cayley_step(rotation: torch.Tensor, direction: torch.Tensor, rate: float) ->
 
 @contextmanager
 def forwards(
-    functions: Mapping[nn.Module, Callable[[torch.Tensor], torch.Tensor]],
+    functions: Mapping[nn.Module, Callable[..., Any]],
 ) -> Iterator[None]:
-    """Let linear modules compute with functions of their input, within a context."""
+    """Let modules compute with functions of their input, within a context."""
+    before = {module: module.__dict__.get("forward") for module in functions}
     for module, function in functions.items():
         module.__dict__["forward"] = function
     try:
         yield
     finally:
-        for module in functions:
+        for module, own in before.items():
             module.__dict__.pop("forward", None)
+            if own is not None:
+                module.__dict__["forward"] = own
 
 
 @contextmanager
@@ -151,6 +156,30 @@ def _readers(stream: StreamModel, rotations: Mapping[str, torch.Tensor]) -> list
     return found
 
 
+def _recomputed(block: Block) -> Callable[..., Any]:
+    """Return a block's forward that keeps its input alone, and runs again in the backward pass.
+
+    Gradients have the bits of plain backpropagation: the second run computes the values of the
+    first, and the terms of a rotation's gradient are added in the order of the first run's graph.
+    """
+    real = block.module.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        # The second run would append its keys and values to a cache that has them.
+        plain = {key: value for key, value in kwargs.items() if key not in CACHES}
+        return checkpoint(real, *args, use_reentrant=False, **plain)
+
+    return forward
+
+
+def _next_token_loss(model: nn.Module, batch: Any) -> torch.Tensor:
+    """Return the mean cross entropy of a batch's tokens but the first, and let go of the logits."""
+    logits = model(**batch).logits
+    return nn.functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1).float(), batch["input_ids"][:, 1:].flatten()
+    )
+
+
 def learn_rotations(
     stream: StreamModel,
     rotations: Mapping[str, torch.Tensor],
@@ -161,7 +190,8 @@ def learn_rotations(
     """Learn rotations of layers' inputs, by next-token cross entropy.
 
     Inputs that are rotated are cast, straight through; weights stay float. The result is the best
-    on the first batch, the initial rotations included.
+    on the first batch, the initial rotations included. The backward pass computes every block
+    again, so that only one block's activations and turned weights are held at a time.
 
     Args:
         stream: the float model with its batches, which hold ``input_ids``.
@@ -183,30 +213,32 @@ def learn_rotations(
     now = dict(rotations)
     best, least = now, math.inf
     momentum = {name: torch.zeros_like(turn) for name, turn in now.items()}
+    blocks = {block.module: _recomputed(block) for block in stream.blocks}
 
-    def loss(turns: Mapping[str, torch.Tensor], batch: Any) -> torch.Tensor:
+    def loss(turns: Mapping[str, torch.Tensor], batch: Any) -> float:
+        """Return the loss; turns that want gradients get them."""
+
         def forward(reader: Reader) -> Callable[[torch.Tensor], torch.Tensor]:
             return lambda x: reader.forward(x, turns[reader.rotation], cast)
 
-        with forwards({reader.module: forward(reader) for reader in readers}):
-            logits = stream.model(**batch).logits
-        tokens = batch["input_ids"]
-        return nn.functional.cross_entropy(
-            logits[:, :-1].flatten(0, 1).float(), tokens[:, 1:].flatten()
-        )
+        with forwards(blocks | {reader.module: forward(reader) for reader in readers}):
+            value = _next_token_loss(stream.model, batch)
+            if value.requires_grad:  # inside the context: the backward pass runs blocks again
+                value.backward()  # type: ignore[no-untyped-call]
+        return float(value.detach())
 
     with frozen(stream.model):
         for step in range(steps + 1):
             if step % max(steps // 4, 1) == 0 or step == steps:
                 with torch.no_grad():
-                    value = float(loss(now, stream.batches[0]))
+                    value = loss(now, stream.batches[0])
                 if value < least:
                     best, least = now, value
             if step == steps:
                 break
             turns = {name: turn.clone().requires_grad_(True) for name, turn in now.items()}
             with torch.enable_grad():
-                loss(turns, stream.batches[step % len(stream.batches)]).backward()  # type: ignore[no-untyped-call]
+                loss(turns, stream.batches[step % len(stream.batches)])
             fallen = rate * (1 + math.cos(math.pi * step / steps)) / 2
             now = {}
             for name, turn in turns.items():

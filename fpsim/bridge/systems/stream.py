@@ -15,7 +15,7 @@ from fpsim.base.errors import FpsimError
 from fpsim.bridge.layer_inputs import Batch, watched
 from fpsim.bridge.weights import LayerWeight
 
-__all__ = ["Block", "Group", "Heads", "Hidden", "blocks_of", "first_inputs"]
+__all__ = ["CACHES", "Block", "Group", "Heads", "Hidden", "blocks_of", "first_inputs"]
 
 #: Hidden states of every batch, the input of a block.
 Hidden = list[torch.Tensor]
@@ -264,7 +264,7 @@ def _stubbed(blocks: Sequence[Block], found: Hidden) -> Iterator[None]:
                 hidden = kwargs.pop("hidden_states", None)
             if not isinstance(hidden, torch.Tensor):
                 raise FpsimError(f"model: block {block.name} is not called with hidden states")
-            kwargs = {k: v for k, v in kwargs.items() if k not in _CACHES}
+            kwargs = {k: v for k, v in kwargs.items() if k not in CACHES}
             if not in_tuple:
                 in_tuple.append(isinstance(real(hidden, *args, **kwargs), tuple))
             block.arguments.append((args, kwargs))
@@ -288,4 +288,4 @@ def _stubbed(blocks: Sequence[Block], found: Hidden) -> Iterator[None]:
 
 
 #: Arguments with earlier keys and values, which calibration does not need.
-_CACHES = ("past_key_values", "past_key_value", "use_cache")
+CACHES = ("past_key_values", "past_key_value", "use_cache")
