@@ -72,11 +72,13 @@ def cost(point: dict[str, Any]) -> dict[str, float]:
     """
     import numba
     import torch
+    from threadpoolctl import threadpool_limits
 
     from fpsim.bridge import calibrate, get_recipe
 
     torch.set_num_threads(1)
     numba.set_num_threads(1)
+    threadpool_limits(1)  # numpy's BLAS, whose second thread would wait for work at full speed
     loaded = study.loaded_model(point["model"])
     _, batches = systems.text(loaded.tokenizer, systems.MEASURED, point["windows"])
     with torch.no_grad():
