@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from llvmlite import ir
@@ -17,7 +17,7 @@ from fpsim.kernels.llvm.random import (
     SeededIntegers,
 )
 from fpsim.kernels.llvm.rounding import Parameters
-from fpsim.kernels.llvm.tiles import RandomSource, Source, Tile, turn
+from fpsim.kernels.llvm.tiles import Fold, Folding, RandomSource, Source, Tile, turn
 from fpsim.kernels.llvm.vector import DOUBLE, FLOAT, HALF, Lanes, Vec, splat
 
 __all__ = ["build_tile"]
@@ -251,56 +251,6 @@ class Terms:
         x = emit.row_scale(emit.at.x_powers, cell, group, a_sign)
         return x * emit.panel_scale(emit.at.y_powers, cell[1], group, b_sign)
 
-    def fold(
-        self, terms: range, start: tuple[Vec, ...], add: Callable[..., tuple[Vec, ...]]
-    ) -> tuple[Vec, ...]:
-        """Add terms to values, one term after another.
-
-        Args:
-            terms: numbers of the terms.
-            start: the values before the first.
-            add: called as ``add(i, *values)``, returns the values after term i.
-
-        Returns:
-            The values after the last term.
-        """
-        looped = 0 if self._emit.source.block else len(terms) // FOLDED * FOLDED
-        values = self._loop(terms[:looped], start, add) if looped > FOLDED else start
-        for i in terms[looped if looped > FOLDED else 0 :]:
-            values = add(i, *values)
-        return values
-
-    def _loop(
-        self, terms: range, start: tuple[Vec, ...], add: Callable[..., tuple[Vec, ...]]
-    ) -> tuple[Vec, ...]:
-        """Add terms in a loop of `FOLDED` terms a turn."""
-        emit, builder = self._emit, self._emit.builder
-        before, body = builder.block, builder.append_basic_block("terms")
-        after = builder.append_basic_block("folded")
-        builder.branch(body)
-        builder.position_at_end(body)
-        first = builder.phi(_INDEX)
-        first.add_incoming(number(terms.start), before)
-        carried = tuple(
-            Vec(value.lanes, builder.phi(value.value.type), value.integer) for value in start
-        )
-        values = carried
-        for i in range(FOLDED):
-            values = add(emit.add(first, number(i * terms.step)), *values)
-        following = emit.add(first, number(FOLDED * terms.step))
-        last = builder.block
-        first.add_incoming(following, last)
-        for phi, value, result in zip(carried, start, values, strict=True):
-            phi.value.add_incoming(value.value, before)
-            phi.value.add_incoming(result.value, last)
-        # A loop whose count LLVM knows is unrolled whole, and its loads are moved to the front and
-        # spilled.
-        same = ir.FunctionType(_INDEX, [_INDEX])
-        stop = builder.asm(same, "", "=r,0", [number(terms.stop)], False)
-        builder.cbranch(builder.icmp_signed("<", following, stop), body, after)
-        builder.position_at_end(after)
-        return values
-
     def _element(self, i: Any) -> Any:
         """Return the place of term ``i`` in K, for terms that are products."""
         emit = self._emit
@@ -323,6 +273,76 @@ def _bytes(kind: Any) -> int:
 def number(value: int) -> Any:
     """Return an index constant."""
     return ir.Constant(_INDEX, value)
+
+
+def _results(builds: Mapping[Cell, Vec | Folding], emit: Emitter | None = None) -> dict[Cell, Vec]:
+    """Return the accumulators of cells, whose folds are shared loops if there is an emitter."""
+    done = {cell: build for cell, build in builds.items() if isinstance(build, Vec)}
+    folding = {cell: build for cell, build in builds.items() if not isinstance(build, Vec)}
+    asked = {cell: next(build) for cell, build in folding.items()}
+    while asked:
+        found = _fold(emit, list(asked.values()))
+        asked, sent = {}, dict(zip(folding, found, strict=True))
+        for cell, build in folding.items():
+            try:
+                asked[cell] = build.send(sent[cell])
+            except StopIteration as end:
+                done[cell] = end.value
+    return done
+
+
+def _fold(emit: Emitter | None, folds: list[Fold]) -> list[tuple[Vec, ...]]:
+    """Emit folds over equal terms, in one loop of `FOLDED` terms a turn if there are many."""
+    terms, values = folds[0].terms, [fold.start for fold in folds]
+
+    def add(i: Any, values: list[tuple[Vec, ...]]) -> list[tuple[Vec, ...]]:
+        return [fold.add(i, *own) for fold, own in zip(folds, values, strict=True)]
+
+    looped = len(terms) // FOLDED * FOLDED
+    if emit is None or looped <= FOLDED:
+        looped = 0
+    else:
+        values = _loop(emit, terms[:looped], values, add)
+    for i in terms[looped:]:
+        values = add(i, values)
+    return values
+
+
+def _loop(
+    emit: Emitter,
+    terms: range,
+    start: list[tuple[Vec, ...]],
+    add: Callable[[Any, list[tuple[Vec, ...]]], list[tuple[Vec, ...]]],
+) -> list[tuple[Vec, ...]]:
+    """Add terms in a loop of `FOLDED` terms a turn."""
+    builder = emit.builder
+    before, body = builder.block, builder.append_basic_block("terms")
+    after = builder.append_basic_block("folded")
+    builder.branch(body)
+    builder.position_at_end(body)
+    first = builder.phi(_INDEX)
+    first.add_incoming(number(terms.start), before)
+    carried = [
+        tuple(Vec(value.lanes, builder.phi(value.value.type), value.integer) for value in own)
+        for own in start
+    ]
+    values = carried
+    for i in range(FOLDED):
+        values = add(emit.add(first, number(i * terms.step)), values)
+    following = emit.add(first, number(FOLDED * terms.step))
+    last = builder.block
+    first.add_incoming(following, last)
+    for phis, initial, results in zip(carried, start, values, strict=True):
+        for phi, value, result in zip(phis, initial, results, strict=True):
+            phi.value.add_incoming(value.value, before)
+            phi.value.add_incoming(result.value, last)
+    # A loop whose count LLVM knows is unrolled whole, and its loads are moved to the front and
+    # spilled.
+    same = ir.FunctionType(_INDEX, [_INDEX])
+    stop = builder.asm(same, "", "=r,0", [number(terms.stop)], False)
+    builder.cbranch(builder.icmp_signed("<", following, stop), body, after)
+    builder.position_at_end(after)
+    return values
 
 
 class Loader:
@@ -416,9 +436,11 @@ class Loop:
                 blocks = emit.builder.udiv(k, number(source.size))
                 term = emit.mul(blocks, number(source.quadrants))
                 bits = self._random.take(emit.add(term, number(first)))
+            builds = {}
             for cell in emit.cells:
                 terms = Terms(emit, cell, k, sums, first)
-                values[cell] = step.build(values[cell], terms, self._parameters, bits.get(cell))
+                builds[cell] = step.build(values[cell], terms, self._parameters, bits.get(cell))
+            values = _results(builds, None if source.block else emit)
         return values
 
 
@@ -463,10 +485,11 @@ def _chunks(
     def taken(cell: Cell) -> Callable[[int], Vec]:
         return lambda i: Vec(emit.lanes, load(i, cell), False)
 
-    values = {
-        cell: step.promote(Vec(lanes, acc[cell], False), taken(cell), *levels).value
+    builds = {
+        cell: step.promote(Vec(lanes, acc[cell], False), taken(cell), *levels)
         for cell in emit.cells
     }
+    values = {cell: value.value for cell, value in _results(builds).items()}
     following, last = emit.add(first, number(count * size)), builder.block
     first.add_incoming(following, last)
     for cell in emit.cells:

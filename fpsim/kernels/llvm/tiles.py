@@ -9,7 +9,7 @@ time. One turn of the loop over K holds whole blocks and whole steps.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
@@ -17,13 +17,16 @@ from typing import Any, NamedTuple, Protocol
 from fpsim.kernels.llvm.machine import Machine
 from fpsim.kernels.llvm.vector import Vec
 
-__all__ = ["PRODUCTS", "RandomSource", "Source", "TermSource", "Tile", "period", "tile_of", "turn"]
+__all__ = [
+    "PRODUCTS", "Fold", "Folding", "RandomSource", "Source", "TermSource", "Tile", "period",
+    "tile_of", "turn",
+]  # fmt: skip
 
 
 class TermSource(Protocol):
     """Hands out the terms of one step; each call emits the code that loads or computes them.
 
-    A number ``i`` is a Python integer, or an LLVM index inside `fold`.
+    A number ``i`` is a Python integer, or an LLVM index inside a `Fold`.
     """
 
     def pair(self, i: Any) -> tuple[Vec, Vec]:
@@ -34,20 +37,19 @@ class TermSource(Protocol):
         """Return 2^e of term ``i``; 0 if it does not count in an alignment."""
         ...
 
-    def fold(
-        self, terms: range, start: tuple[Vec, ...], add: Callable[..., tuple[Vec, ...]]
-    ) -> tuple[Vec, ...]:
-        """Add terms to values, one term after another; many terms become a loop in the code.
 
-        Args:
-            terms: numbers of the terms.
-            start: the values before the first.
-            add: called as ``add(i, *values)``, returns the values after term i.
+class Fold(NamedTuple):
+    """A request of a step: add terms to values, one term after another."""
 
-        Returns:
-            The values after the last term.
-        """
-        ...
+    terms: range
+    start: tuple[Vec, ...]  #: the values before the first term
+    #: Called as ``add(i, *values)``, returns the values after term i.
+    add: Callable[..., tuple[Vec, ...]]
+
+
+#: The code of a step that asks for folds and is sent the values after the last term of each: cells
+#: of a tile that ask together share a loop, and the loads in it.
+Folding = Generator[Fold, tuple[Vec, ...], Vec]
 
 
 class RandomSource(StrEnum):

@@ -47,7 +47,7 @@ from fpsim.kernels.codec.rounding import mode_constants
 from fpsim.kernels.llvm.exact_add import Sum, clamped, fused_to_odd, odd_sum, round_sum
 from fpsim.kernels.llvm.machine import Machine
 from fpsim.kernels.llvm.rounding import Parameters
-from fpsim.kernels.llvm.tiles import TermSource
+from fpsim.kernels.llvm.tiles import Folding, TermSource
 from fpsim.kernels.llvm.vector import HALF, Lane, Vec, WordBytes
 from fpsim.units.stages import Chain, ProductRounding
 
@@ -504,7 +504,7 @@ class _OneWay(Step):
         """Return the parameters of the inner step."""
         return self.inner.parameters()
 
-    def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec:
+    def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec | Folding:
         """Write the inner step."""
         return self.inner.build(acc, source, p, random)
 
@@ -757,7 +757,9 @@ def add_pair(step: Step, acc: Vec, x: Vec, y: Vec | None, p: Parameters) -> Vec:
         The accumulators after the term.
     """
     one = x.lanes.constant(1.0, False)
-    return step.build(acc, _One(x, one if y is None else y), p, None)  # type: ignore[arg-type]
+    found = step.build(acc, _One(x, one if y is None else y), p, None)  # type: ignore[arg-type]
+    assert isinstance(found, Vec)  # no term is folded
+    return found
 
 
 def round_pair(step: Step, x: Vec, y: Vec | None, p: Parameters) -> Vec:

@@ -15,6 +15,7 @@ from fpsim.compute.lanes.steps.window import power_of
 from fpsim.formats.floating import FixedFormat
 from fpsim.kernels.llvm.machine import Machine
 from fpsim.kernels.llvm.rounding import Parameters
+from fpsim.kernels.llvm.tiles import Folding
 from fpsim.kernels.llvm.vector import Lane, Vec
 
 __all__ = ["ChunkStep", "chunk_steps"]
@@ -112,7 +113,7 @@ class ChunkStep(Step):
 
     def promote(
         self, acc: Vec, results: Callable[[int], Vec], inner: Parameters, outer: Parameters
-    ) -> Vec:
+    ) -> Vec | Folding:
         """Write the outer step over the final accumulators of chunks.
 
         Args:
@@ -122,7 +123,7 @@ class ChunkStep(Step):
             outer: run-time numbers of the outer step.
 
         Returns:
-            The accumulators of the outer step after these chunks.
+            The accumulators of the outer step after these chunks, as `Step.build` returns them.
         """
         source = _Results(self, acc, results, inner)
         return self.outer.build(acc, source, outer, None)
@@ -150,12 +151,3 @@ class _Results:
         if fixed:
             return value.equals(0.0).where(zero, power)
         return power_of(value, Parameters({"smallest_normal": power}, {}))
-
-    def fold(
-        self, terms: range, start: tuple[Vec, ...], add: Callable[..., tuple[Vec, ...]]
-    ) -> tuple[Vec, ...]:
-        """Return the values after ``add`` has taken the chunk results, one after another."""
-        values = start
-        for i in terms:
-            values = add(i, *values)
-        return values

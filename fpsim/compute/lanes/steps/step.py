@@ -25,7 +25,7 @@ from fpsim.formats.random_bits import integers_per_word
 from fpsim.formats.rounding import Overflow, Rounding
 from fpsim.kernels.llvm.machine import Machine
 from fpsim.kernels.llvm.rounding import Parameters
-from fpsim.kernels.llvm.tiles import TermSource
+from fpsim.kernels.llvm.tiles import Folding, TermSource
 from fpsim.kernels.llvm.vector import Lane, Vec
 from fpsim.units.stages import Aligned
 
@@ -128,7 +128,7 @@ class Step:
         """The `parameters`, computed once."""
         return self.parameters()
 
-    def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec:
+    def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec | Folding:
         """Write the code of one step.
 
         Args:
@@ -138,7 +138,8 @@ class Step:
             random: a random integer in each lane, for steps that take them; else None.
 
         Returns:
-            The accumulators after the step.
+            The accumulators after the step, or a generator that asks for folds before it returns
+            them.
 
         Raises:
             NotImplementedError: from `Step` itself, which is abstract.

@@ -10,7 +10,7 @@ patterns. A second window may join the sum with the addend (AMD CDNA3).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -34,7 +34,7 @@ from fpsim.kernels.codec.rounding import mode_constants
 from fpsim.kernels.llvm.exact_add import Sum, odd_sum, round_integer, round_sum
 from fpsim.kernels.llvm.machine import Machine
 from fpsim.kernels.llvm.rounding import Parameters
-from fpsim.kernels.llvm.tiles import TermSource
+from fpsim.kernels.llvm.tiles import Fold, Folding, TermSource
 from fpsim.kernels.llvm.vector import FLOAT, Lane, Vec
 from fpsim.units.stages import Addend, Aligned
 
@@ -197,7 +197,7 @@ class WholeWindow(Step):
             return Lane.F32 if max(bounds.bits) <= F32_BITS else None
         return Lane.F64 if max(bits, *bounds.bits) <= F64_BITS else None
 
-    def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec:
+    def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Folding:
         """Write multiply-adds and one rounding.
 
         Args:
@@ -205,6 +205,9 @@ class WholeWindow(Step):
             source: the terms of the window.
             p: limits and shifts of the format, in every lane.
             random: not used; windows do not round at random.
+
+        Yields:
+            The fold over the terms.
 
         Returns:
             The accumulators after the step; zeros are +0.
@@ -214,7 +217,7 @@ class WholeWindow(Step):
             x, y = source.pair(i)
             return (x.intrinsic("fma", y, total),)
 
-        (total,) = source.fold(range(self.terms), (acc,), add)
+        (total,) = yield Fold(range(self.terms), (acc,), add)
         zero = acc.lanes.constant(0.0, False)
         return round_sum(Sum.exact(total), str(self.stage.rounding), p, ieee=False) + zero
 
@@ -430,7 +433,7 @@ class Window(Step):
         }
         return reals, integers | {"container_shift": lane.mantissa_bits - fmt.mantissa_bits}
 
-    def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Vec:
+    def build(self, acc: Vec, source: TermSource, p: Parameters, random: Any) -> Folding:
         """Write the window, the second window if there is one, and the rounding of its sum.
 
         Args:
@@ -439,13 +442,16 @@ class Window(Step):
             p: limits, shifts and grid of the window, in every lane.
             random: not used; windows do not round at random.
 
+        Yields:
+            Folds over the terms of a window: their largest power, then their sum.
+
         Returns:
             The accumulators after the step.
         """
         stage, zero = self.stage, acc.lanes.constant(0.0, False)
-        total, top, special, sign = self._window(acc, source, p, 0)
+        total, top, special, sign = yield from self._window(acc, source, p, 0)
         for lane in range(1, stage.lanes):
-            other, power, more, _ = self._window(acc, source, p, lane)
+            other, power, more, _ = yield from self._window(acc, source, p, lane)
             joint = larger(top, power)
             total = self._moved(total, joint, top, p) + self._moved(other, joint, power, p)
             top, special = joint, special + more
@@ -480,7 +486,7 @@ class Window(Step):
 
     def _window(
         self, acc: Vec, source: TermSource, p: Parameters, first: int
-    ) -> tuple[Vec, Vec, Vec, Vec]:
+    ) -> Generator[Fold, tuple[Vec, ...], tuple[Vec, Vec, Vec, Vec]]:
         """Return the terms' sum, 2^E, the plain float sum, and the sign of a zero sum.
 
         A zero's sign is that of the terms, unless they cancelled or the register wrapped: the
@@ -490,7 +496,7 @@ class Window(Step):
         stage, lanes = self.stage, acc.lanes
         own, early = range(first, self.terms, stage.lanes), stage.addend is Addend.EARLY
         any_sign = mode_constants(str(stage.rounding))[3] == 1
-        top = self._largest_power(source, own, p)
+        top = yield from self._largest_power(source, own, p)
         if early:
             top = larger(power_of(acc, p), top)
         per_power = (p.integers["unit_bits"] - top.as_bits).as_real  # 2^(F - E)
@@ -515,7 +521,7 @@ class Window(Step):
         zero = lanes.constant(0.0, False)
         start = [zero if self.carrier is Carrier.FLOATS else lanes.constant(0, True)]
         start += [zero] * watches + [lanes.constant(-(not any_sign), True)] * stage.signed_zero
-        sums = source.fold(own, tuple(start), add)
+        sums = yield Fold(own, tuple(start), add)
         special = sums[1] if watches else zero
         if early and not self.split:
             sums = joined(acc, *sums)
@@ -526,7 +532,7 @@ class Window(Step):
             sign = nothing.where(sign & lanes.sign_mask, cancelled)
         return total if stage.width is None else self._fitted(total, p), top, special, sign
 
-    def _largest_power(self, source: TermSource, own: range, p: Parameters) -> Vec:
+    def _largest_power(self, source: TermSource, own: range, p: Parameters) -> Folding:
         """Return 2^E of terms and floor; with ``scaled`` zero terms keep their powers."""
 
         def next_larger(i: Any, top: Vec) -> tuple[Vec, ...]:
@@ -538,7 +544,7 @@ class Window(Step):
                 power = (x * y).equals(0.0).where(source.power(i), power)
             return (larger(power, top),)
 
-        (top,) = source.fold(own, (p.reals["least_power"],), next_larger)
+        (top,) = yield Fold(own, (p.reals["least_power"],), next_larger)
         return top
 
     def _integer(self, x: Vec, rounding: str) -> Vec:
