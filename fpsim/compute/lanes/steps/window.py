@@ -226,8 +226,6 @@ class WholeWindow(Step):
 class Window(Step):
     """A window with any settings, in a carrier that holds it; see `fpsim.units.stages.Aligned`."""
 
-    cells = (4, 1)  # rows share a vector of columns; more columns do not stay in registers
-
     carrier: Carrier
     native: bool  #: float32 itself is the result's format and rounds a 32-bit integer
     scaled: bool  #: zero terms have powers of two, although products are normalised
@@ -249,6 +247,11 @@ class Window(Step):
     def terms(self) -> int:
         """Products of the window."""
         return int(self.stage.products)
+
+    @property
+    def cells(self) -> tuple[int, int]:  # type: ignore[override]
+        """Rows that share a vector of columns, more of them where windows are short."""
+        return (6 if self.terms < 8 else 4, 1)
 
     @property
     def powers(self) -> bool:
