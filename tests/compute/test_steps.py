@@ -24,6 +24,7 @@ from fpsim.compute.plan import BackEnd, steps_of
 from fpsim.formats.rounding import Overflow, Rounding
 from fpsim.kernels.llvm.machine import Machine
 from fpsim.kernels.llvm.rounding import Parameters
+from fpsim.kernels.llvm.tile_loop import cell_results
 from fpsim.kernels.llvm.tiles import PRODUCTS, Source, tile_of
 from fpsim.kernels.llvm.vector import Lane, Lanes, Vec
 from fpsim.units.stages import Addend, Aligned, Chain, Exact, Fixed, Joins, Stage, Tree
@@ -84,11 +85,6 @@ class _Terms:
     def power(self, i: Any) -> Vec:
         return self._y
 
-    def fold(self, terms: range, start: tuple[Vec, ...], add: Any) -> tuple[Vec, ...]:
-        for i in terms:
-            start = add(i, *start)
-        return start
-
 
 def code_of(step: Step) -> str:
     """Return the LLVM IR of a step, its numbers being arguments by name."""
@@ -109,7 +105,9 @@ def code_of(step: Step) -> str:
     )
     random = Vec(lanes, rest[len(reals)], True)
     source: Any = _Terms(lanes, x, y)
-    made = step.finish(step.build(Vec(lanes, acc, False), source, p, random), p)
+    cell = (0, 0)
+    made = cell_results({cell: step.build(Vec(lanes, acc, False), source, p, random)})[cell]
+    made = step.finish(made, p)
     lanes.builder.ret(made.value)
     return f"{step.lane} {reals} {integers} {function}"
 

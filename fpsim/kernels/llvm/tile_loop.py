@@ -20,7 +20,7 @@ from fpsim.kernels.llvm.rounding import Parameters
 from fpsim.kernels.llvm.tiles import Fold, Folding, RandomSource, Source, Tile, turn
 from fpsim.kernels.llvm.vector import DOUBLE, FLOAT, HALF, Lanes, Vec, splat
 
-__all__ = ["build_tile"]
+__all__ = ["build_tile", "cell_results"]
 
 #: Terms per turn of a loop over a step's terms.
 FOLDED = 8
@@ -275,8 +275,18 @@ def number(value: int) -> Any:
     return ir.Constant(_INDEX, value)
 
 
-def _results(builds: Mapping[Cell, Vec | Folding], emit: Emitter | None = None) -> dict[Cell, Vec]:
-    """Return the accumulators of cells, whose folds are shared loops if there is an emitter."""
+def cell_results(
+    builds: Mapping[Cell, Vec | Folding], emit: Emitter | None = None
+) -> dict[Cell, Vec]:
+    """Return the accumulators of cells, which share the folds that their steps ask for.
+
+    Args:
+        builds: what `fpsim.compute.lanes.steps.step.Step.build` returned for each cell.
+        emit: makes loops of folds over many terms; None: every term has code of its own.
+
+    Returns:
+        The accumulators after the step.
+    """
     done = {cell: build for cell, build in builds.items() if isinstance(build, Vec)}
     folding = {cell: build for cell, build in builds.items() if not isinstance(build, Vec)}
     asked = {cell: next(build) for cell, build in folding.items()}
@@ -440,7 +450,7 @@ class Loop:
             for cell in emit.cells:
                 terms = Terms(emit, cell, k, sums, first)
                 builds[cell] = step.build(values[cell], terms, self._parameters, bits.get(cell))
-            values = _results(builds, None if source.block else emit)
+            values = cell_results(builds, None if source.block else emit)
         return values
 
 
@@ -489,7 +499,7 @@ def _chunks(
         cell: step.promote(Vec(lanes, acc[cell], False), taken(cell), *levels)
         for cell in emit.cells
     }
-    values = {cell: value.value for cell, value in _results(builds).items()}
+    values = {cell: value.value for cell, value in cell_results(builds).items()}
     following, last = emit.add(first, number(count * size)), builder.block
     first.add_incoming(following, last)
     for cell in emit.cells:
