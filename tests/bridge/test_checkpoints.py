@@ -222,6 +222,18 @@ def test_zero_points_are_those_of_the_file(
     assert not (tmp_path / "again").exists()
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int32, torch.float32])
+def test_zero_points_of_zero_change_nothing(dtype: torch.dtype, tmp_path: Path) -> None:
+    given = compressed_int4(tmp_path)
+    path = tmp_path / "model.safetensors"
+    state = load_file(path)
+    _edit(weight_zero_point=lambda _: torch.zeros(128, 4, dtype=dtype))(state)
+    save_file(state, path)
+    name = "model.layers.0.mlp.up_proj"
+    dense = load_checkpoint(tmp_path, None).get_submodule(name).weight.dense()
+    assert np.array_equal(dense.numpy(), np.prod(given[name], axis=0).astype(np.float32))
+
+
 def test_integers_are_cast_as_the_file_says(tmp_path: Path) -> None:
     token = {"num_bits": 8, "type": "int", "strategy": "token", "dynamic": True}
     groups = {"config_groups": {"group_0": {"targets": ["Linear"], "input_activations": token}}}

@@ -240,15 +240,18 @@ def _integers(file: _File, base: str) -> StoredRows:
 def _zero_points(file: _File, name: str, shape: tuple[int, int]) -> NDArray[np.int8] | None:
     """Return the zero points of INT4 rows, -8 to 7, or None if there are none or all are zero.
 
-    Those of eight rows are in a word of 32 bits, each plus 8, that of the first row in the lowest
-    bits; or each is a byte.
+    The zero points of eight rows are in a word of 32 bits, each plus 8, the first row's in the
+    lowest bits; or each zero point is a byte.
     """
     tensor = file.get(name)
-    if tensor is None or (tensor.dtype == torch.int8 and not tensor.count_nonzero()):
+    if tensor is None:
         return None
     rows, groups = shape
+    wanted = (-(-rows // 8), groups) if tensor.dtype == torch.int32 else shape
+    # In words zeros are stored as 8; plain zeros of any type are those of a symmetric file.
+    if (tensor.dtype != torch.int32 or tensor.shape != wanted) and not tensor.count_nonzero():
+        return None
     found = file.bytes(name, torch.int32, torch.int8)
-    wanted = shape if tensor.dtype == torch.int8 else (-(-rows // 8), groups)
     if tensor.shape != wanted:
         raise FpsimError(f"{name}: shape {tuple(tensor.shape)} is not {wanted}")
     if tensor.dtype == torch.int8:

@@ -263,9 +263,11 @@ class StoredMatrix:
         """Return the zero points of all rows in the model's order, or None if there are none."""
         if all(part.zeros is None for part in self.parts):
             return None
-        nothing = [np.zeros(part.scales.shape, np.int8) for part in self.parts]
-        parts = zip(self.parts, nothing, strict=True)
-        zeros = np.concatenate([none if part.zeros is None else part.zeros for part, none in parts])
+        parts = [
+            np.zeros(part.scales.shape, np.int8) if part.zeros is None else part.zeros
+            for part in self.parts
+        ]
+        zeros = np.concatenate(parts)
         return (zeros if self.order is None else zeros[self.order]).astype(np.int64)
 
     def operand(self, few: bool = False) -> Operand:
