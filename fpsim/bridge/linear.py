@@ -30,7 +30,7 @@ from fpsim.bridge.product import (
     straight_through,
 )
 from fpsim.bridge.recipe import Recipe
-from fpsim.bridge.transforms import LayerTransform
+from fpsim.bridge.transforms import LayerTransform, apply_transforms
 from fpsim.bridge.weights import LayerWeight
 from fpsim.compute.plan import Plan
 from fpsim.unit import MacUnit
@@ -169,7 +169,7 @@ class SimulatedLinear:
         given = self.given
         whole = x if given is None else given_inputs(given.inputs, x)
         matrix = self.weight.matrix if given is None else whole.new_empty(0)  # not trained
-        whole, matrix, beside = self._transformed(whole, matrix)
+        whole, matrix, beside = apply_transforms(self.transforms, whole, matrix)
         weight = self._cast_weight()
         if isinstance(weight, Operand) and self.input_cast is not None:
             out = self._simulate(whole, matrix, weight)
@@ -195,18 +195,6 @@ class SimulatedLinear:
             )
         if not is_recomputing():
             self.passes += 1
-
-    def _transformed(
-        self, x: torch.Tensor, matrix: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """Return the input and the weight for the unit, and the product of channels kept apart."""
-        beside = None
-        for transform in self.transforms:
-            if transform.apart is not None:
-                part = x[..., transform.apart].float() @ matrix[:, transform.apart].float().T
-                beside = part if beside is None else beside + part
-            x, matrix = transform.inputs(x), transform.weight(matrix)
-        return x, matrix, beside
 
     def _product(self) -> Product:
         return Product(self.unit, self.name, self.seed, self.number)

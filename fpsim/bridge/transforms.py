@@ -29,6 +29,7 @@ __all__ = [
     "Outliers",
     "SmoothQuant",
     "Transform",
+    "apply_transforms",
     "get_transforms",
     "orthogonal",
     "rotate_residual",
@@ -48,6 +49,29 @@ class LayerTransform:
     inputs: Function
     weight: Function
     apart: torch.Tensor | None = None
+
+
+def apply_transforms(
+    transforms: Sequence[LayerTransform], x: torch.Tensor, matrix: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Apply a layer's transforms to both of its operands.
+
+    Args:
+        transforms: in order.
+        x: input, (..., K).
+        matrix: weight, (N, K).
+
+    Returns:
+        Input and weight for the unit, and the product of the channels kept apart, (..., N), or None
+        if no transform keeps any.
+    """
+    beside = None
+    for transform in transforms:
+        if transform.apart is not None:
+            part = x[..., transform.apart].float() @ matrix[:, transform.apart].float().T
+            beside = part if beside is None else beside + part
+        x, matrix = transform.inputs(x), transform.weight(matrix)
+    return x, matrix, beside
 
 
 class Transform(Protocol):

@@ -16,11 +16,10 @@ from fpsim.bridge.product import float_rows
 from fpsim.bridge.recipe import register
 from fpsim.bridge.systems.casts import RangeCast
 from fpsim.bridge.systems.forms import LayerForm, Segment
-from fpsim.bridge.systems.learned import cast_through, forwards, frozen
+from fpsim.bridge.systems.learned import cast_through, forwards, frozen, recomputed
 from fpsim.bridge.systems.recipe import BlockData, GroupData, StreamModel, SystemRecipe
-from fpsim.bridge.systems.stream import Block, Group, Hidden
+from fpsim.bridge.systems.stream import Block, Group
 from fpsim.bridge.systems.trainer import HeadMatrix, InputScales, LearnedLinear, train_block
-from fpsim.bridge.weights import LayerWeight
 from fpsim.formats.floating import FixedFormat, FloatFormat
 from fpsim.formats.names import get_format
 from fpsim.units.operands import Operand, Scales
@@ -53,19 +52,6 @@ class TrainedRecipe(SystemRecipe):
         if group.shared["note"] not in group.notes:
             group.notes.append(group.shared["note"])
         return {name: forms[name] for name in group.names}
-
-
-def _maxima(block: Block, exact: Hidden) -> dict[str, NDArray[np.float64]]:
-    """Return the largest magnitude of each input channel of each group's first layer."""
-    found: dict[str, NDArray[np.float64]] = {}
-
-    def see(name: str, x: torch.Tensor, _: int) -> None:
-        largest = np.abs(float_rows(x)).max(axis=0).astype(np.float64)
-        found[name] = np.maximum(found.get(name, largest), largest)
-
-    for group in block.groups:
-        block.inputs(exact, group.names[:1], see)
-    return found
 
 
 @dataclass(frozen=True)
@@ -123,8 +109,7 @@ class OmniRecipe(TrainedRecipe):
 
     def begin_block(self, data: BlockData) -> dict[str, Any]:
         """Train the block."""
-        block, float_states, states = data.block, data.exact, data.states
-        maxima = _maxima(block, float_states) if self.learn_scales else {}
+        block = data.block
         scales: dict[str, InputScales] = {}
         reads: dict[str, HeadMatrix] = {}
         makes: dict[str, HeadMatrix] = {}
@@ -132,7 +117,7 @@ class OmniRecipe(TrainedRecipe):
             name = group.names[0]
             if not self.learn_scales:
                 continue
-            start = self._start(block, group, maxima[name])
+            start = self._start(block, group, data.statistics[name].maxima)
             if group.norm is not None:
                 scales |= dict.fromkeys(group.names, InputScales(start, self.freedom[1]))
             elif block.ends_attention(group.names):
@@ -140,7 +125,7 @@ class OmniRecipe(TrainedRecipe):
         element, bits = self._element()
         learners = {
             name: LearnedLinear(
-                weight.matrix, weight.bias, element, bits, self.input_cast(), scales.get(name),
+                block.matrix(name), weight.bias, element, bits, self.input_cast(), scales.get(name),
                 reads.get(name), makes.get(name), self.clipping,
             )
             for name, weight in block.layers.items()
@@ -149,7 +134,7 @@ class OmniRecipe(TrainedRecipe):
         transforms += [matrix.raw for matrix in reads.values()]
         clips = [p for learner in learners.values() for p in learner.parameters]
         trained = train_block(
-            block, float_states, states, learners,
+            block, data.outputs, data.states, learners,
             [(clips, self.clipping_rate), (transforms, self.rate)], self.epochs,
             list(reads.values()),
         )  # fmt: skip
@@ -159,7 +144,7 @@ class OmniRecipe(TrainedRecipe):
     def _start(
         self, block: Block, group: Group, maxima: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        weight = float_rows(block.layers[group.names[0]].matrix).astype(np.float64)
+        weight = float_rows(block.matrix(group.names[0])).astype(np.float64)
         column = np.abs(weight).max(axis=0).clip(1e-5)
         return np.asarray(maxima.clip(1e-5) ** self.alpha / column ** (1 - self.alpha)).clip(1e-5)
 
@@ -170,9 +155,12 @@ class OmniRecipe(TrainedRecipe):
         reads: dict[str, HeadMatrix],
         makes: dict[str, HeadMatrix],
     ) -> None:
-        """Add the matrices between values and the layer that ends attention."""
+        """Add the matrices between values and the layer that ends attention.
+
+        There are none where the layer's input is transformed: the input comes to it as heads mixed.
+        """
         heads = block.heads()
-        if heads is None:
+        if heads is None or block.changes.get(heads.reader):
             return
         shared = start.reshape(heads.number, heads.repeats, -1).max(axis=1).reshape(-1)
         matrix = HeadMatrix(shared, heads.number, heads.repeats, self.freedom[0])
@@ -302,18 +290,19 @@ class DbllmRecipe(TrainedRecipe):
 
     def begin_block(self, data: BlockData) -> dict[str, Any]:
         """Train the block's planes."""
-        block, float_states, states = data.block, data.exact, data.states
-        learners = {name: self._planes(weight) for name, weight in block.layers.items()}
+        block = data.block
+        learners = {name: self._planes(block, name) for name in block.layers}
         parameters = [p for x in learners.values() for p in (x.first, x.second)]
         trained = train_block(
-            block, float_states, states, learners, [(parameters, self.rate)], self.epochs
+            block, data.outputs, data.states, learners, [(parameters, self.rate)], self.epochs
         )
         note = f"loss {trained.first:.3g} to {trained.last:.3g}"
         return {"forms": {name: x.form() for name, x in learners.items()}, "note": note}
 
-    def _planes(self, weight: LayerWeight) -> Planes:
+    def _planes(self, block: Block, name: str) -> Planes:
+        weight = block.layers[name]
         group = _divisor(weight.sizes[0], self.group)
-        return Planes(weight.matrix, weight.bias, group, self.input_cast())
+        return Planes(block.matrix(name), weight.bias, group, self.input_cast())
 
     def finish(self, stream: StreamModel, forms: dict[str, LayerForm]) -> dict[str, LayerForm]:
         """Return the forms after distillation, without errors.
@@ -323,13 +312,15 @@ class DbllmRecipe(TrainedRecipe):
         """
         if not self.steps:
             return forms
-        layers = {name: w for block in stream.blocks for name, w in block.layers.items()}
-        learners = {name: self._planes(weight) for name, weight in layers.items()}
-        for name, learner in learners.items():
-            learner.start_from(forms[name])
+        learners: dict[str, Planes] = {}
+        modules: dict[torch.nn.Module, Any] = {b.module: recomputed(b) for b in stream.blocks}
+        for block in stream.blocks:
+            for name, weight in block.layers.items():
+                learners[name] = learner = self._planes(block, name)
+                learner.start_from(forms[name])
+                modules[weight.module] = block.computed(name, learner.forward)
         scales = [p for learner in learners.values() for p in (learner.first, learner.second)]
         optimizer = torch.optim.AdamW(scales, self.rate, weight_decay=0.0)
-        modules = {layers[name].module: learner.forward for name, learner in learners.items()}
         with frozen(stream.model):
             for step in range(self.steps):
                 batch = stream.batches[step % len(stream.batches)]

@@ -14,11 +14,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from fpsim.base.errors import FpsimError
@@ -178,7 +180,7 @@ class _Work:
     ) -> None:
         self.model, self.recipe, self.layers, self.changes = model, recipe, layers, changes
         self.found, self.batches, self.report = found, batches, report
-        self.blocks, self.rest = blocks_of(model, layers)
+        self.blocks, self.rest = blocks_of(model, layers, changes)
         self.sequences = [next(iter(batch.values())).shape[0] for batch in batches]
         self.started, self.fresh = time.perf_counter(), 0
         self.product = float_product(recipe.casts_inputs)
@@ -195,14 +197,15 @@ class _Work:
             done = {n: self.found.layers[n] for n in block.layers if n in self.found.layers}
             began = time.perf_counter()
             notes: list[str] = []
+            outputs: Hidden = []
             if block.layers and len(done) < len(block.layers):
-                notes = self._block(number, block, exact, states)
+                notes, outputs = self._block(number, block, exact, states)
                 self.found.save(out)
                 self.fresh += len(block.layers)
             if number + 1 < len(self.blocks) and self.recipe.reads_inputs:
                 forms = {name: self.found.layers[name] for name in block.layers}
                 if self.recipe.reads_float:
-                    exact = self._outputs(block, exact, {})
+                    exact = outputs or self._outputs(block, exact, {})
                 states = self._outputs(block, states, forms)
             block.arguments.clear()
             for name in block.layers:
@@ -222,42 +225,47 @@ class _Work:
         for block in self.blocks:
             if not block.groups:
                 block.find_groups(states)
-            for group in block.groups:
-                for name, statistics in self._statistics(block, group, states).items():
-                    form = self.found.layers[name]
-                    self.found.layers[name] = self._measured(name, form, statistics)
-            states = self._outputs(block, states, {})
+            statistics, states = self._statistics(block, block.groups, states, whole=True)
+            for name, found in statistics.items():
+                self.found.layers[name] = _measured(block, name, self.found.layers[name], found)
             block.arguments.clear()
 
     def _outputs(self, block: Block, states: Hidden, forms: Mapping[str, LayerForm]) -> Hidden:
         with casting(self.layers, forms, self.changes, self.product):
-            found = [block.run(batch, x) for batch, x in enumerate(states)]
-        if not all(torch.isfinite(x).all() for x in found):
-            raise FpsimError(f"block {block.name}: its output holds NaN or infinity")
-        return found
+            return _finite(block, [block.run(batch, x) for batch, x in enumerate(states)])
 
-    def _block(self, number: int, block: Block, exact: Hidden, states: Hidden) -> list[str]:
+    def _block(
+        self, number: int, block: Block, exact: Hidden, states: Hidden
+    ) -> tuple[list[str], Hidden]:
+        """Find the forms of a block's layers.
+
+        Returns:
+            Notes of the recipe, and the float block's outputs if the recipe reads the float model.
+        """
         block.find_groups(states)
         if self.recipe.needs_norms and not block.pre_norm:
             raise FpsimError(
                 f"model: {type(self.model).__name__} has no norm in {block.name} before "
                 f"{block.groups[0].names[0]}, into which {self.recipe.name} folds"
             )
-        shared = {
-            **self.found.shared,
-            **self.recipe.begin_block(BlockData(block, exact, states, number)),
-        }
+        seen: dict[str, InputStatistics] = {}
+        outputs: Hidden = []
+        if self.recipe.reads_float:
+            seen, outputs = self._statistics(block, block.groups, exact, whole=True)
+        begun = self.recipe.begin_block(BlockData(block, states, outputs, seen))
+        shared = {**self.found.shared, **begun}
         forms: dict[str, LayerForm] = {}
         notes: list[str] = []
         for group in block.groups:
             norm = None if group.norm is None else self.model.get_submodule(group.norm)
-            streams = exact if self.recipe.reads_float else states
-            before = {} if self.recipe.reads_float else forms
-            with casting(self.layers, before, self.changes, self.product):
-                statistics = self._statistics(block, group, streams)
+            with casting(self.layers, {} if seen else forms, self.changes, self.product):
+                if seen:
+                    statistics = {name: seen[name] for name in group.names}
+                else:
+                    statistics, _ = self._statistics(block, [group], states)
                 data = GroupData(
                     group.names,
-                    {name: self._weight(name) for name in group.names},
+                    {name: _weight(block, name) for name in group.names},
                     statistics,
                     norm,
                     block,
@@ -268,60 +276,43 @@ class _Work:
                 )
             made = self.recipe.prepare(data)
             for name, form in made.items():
-                forms[name] = self._measured(name, form, data.statistics.get(name))
+                forms[name] = _measured(block, name, form, data.statistics.get(name))
         self.found.layers |= forms
-        return notes
+        return notes, outputs
 
-    def _weight(self, name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-        matrix = self.layers[name].matrix.detach()
-        for change in self.changes[name]:
-            matrix = change.weight(matrix)
-        return float_rows(matrix).astype(np.float64)
-
-    def _statistics(self, block: Block, group: Group, states: Hidden) -> dict[str, InputStatistics]:
+    def _statistics(
+        self, block: Block, groups: Sequence[Group], states: Hidden, whole: bool = False
+    ) -> tuple[dict[str, InputStatistics], Hidden]:
+        """Return statistics of the inputs of groups' layers, and, if ``whole``, the outputs."""
         tokens = sum(int(x.shape[:-1].numel()) for x in states)
         step = max(1, tokens // self.recipe.kept_rows) if self.recipe.kept_rows else 0
-        apart = any(
-            self.changes[name] or self.layers[name].index is not None for name in group.names
-        )
-        names = group.names if apart else group.names[:1]
+        first = {name: self._one_of(group, name) for group in groups for name in group.names}
         found: dict[str, InputStatistics] = {}
         if not self.recipe.reads_inputs:
-            return found
+            return found, []
 
         def see(name: str, x: torch.Tensor, batch: int) -> None:
-            for change in self.changes[name]:
-                x = change.inputs(x)
-            rows = float_rows(x)
+            rows = self._rows(name, x)
             if name not in found:
                 found[name] = InputStatistics(rows.shape[1], self.recipe.keeps_hessian, step)
             found[name].add(rows, self.sequences[batch])
 
-        block.inputs(states, names, see)
+        outputs = block.inputs(states, list(dict.fromkeys(first.values())), see, whole)
         for name, statistics in found.items():
             if not statistics.is_finite:
                 raise FpsimError(f"layer {name}: its calibration input holds NaN or infinity")
-        return found if apart else dict.fromkeys(group.names, found[group.names[0]])
+        return {name: found[one] for name, one in first.items()}, _finite(block, outputs)
 
-    def _measured(
-        self, name: str, form: LayerForm, statistics: InputStatistics | None
-    ) -> LayerForm:
-        """Return a form with its error on a layer's input, if the error can be computed."""
-        if form.error or statistics is None or statistics.moments is None:
-            return form
-        if not all(step.linear for step in form.maps):
-            return form
-        # Without casts the form is affine: applied to the unit matrix it gives its weight.
-        eye = np.eye(statistics.width, dtype=np.float32)
-        plain = replace(form, sides=tuple(side for side in form.sides if side.linear))
-        shift = plain.output(0 * eye[:1], float_product(False))
-        effective = (plain.output(eye, float_product(False)) - shift).T
-        weight = self._weight(name)
-        moments = statistics.moments
-        power = float(((weight @ moments) * weight).sum())
-        change = effective - weight
-        error = float(((change @ moments) * change).sum()) / power if power > 0 else 0.0
-        return replace(form, error=error)
+    def _rows(self, name: str, x: torch.Tensor) -> NDArray[np.float32]:
+        """Return a layer's transformed inputs, (T, K)."""
+        for change in self.changes[name]:
+            x = change.inputs(x)
+        return float_rows(x)
+
+    def _one_of(self, group: Group, name: str) -> str:
+        """Return a layer of the group whose input, transformed, is that of a layer."""
+        alike = not any(self.changes[n] or self.layers[n].index is not None for n in group.names)
+        return group.names[0] if alike else name
 
     def _module_loss(
         self, block: Block, group: Group, exact: Hidden, trial: dict[str, LayerForm]
@@ -367,7 +358,7 @@ class _Work:
         step = 1 if self.recipe.kept_rows else 0
 
         def see(name: str, x: torch.Tensor, _: torch.Tensor) -> None:
-            rows = float_rows(x)
+            rows = self._rows(name, x)
             width = rows.shape[1]
             statistics.setdefault(
                 name, InputStatistics(width, self.recipe.keeps_hessian, step)
@@ -381,23 +372,15 @@ class _Work:
                 raise FpsimError(
                     f"layer {name}: no batch reached it; give more batches or skip it by pattern"
                 )
-            alone = Block(name, self.model, {name: todo[name]})
+            alone = Block(name, self.model, {name: todo[name]}, self.changes)
+            loss = partial(_own_loss, alone, name, statistics[name])
             data = GroupData(
-                (name,), {name: self._weight(name)}, {name: statistics[name]}, None, alone, -1,
-                self.found.shared, lambda trial, n=name: self._own_loss(n, statistics[n], trial),  # type: ignore[misc]
+                (name,), {name: _weight(alone, name)}, {name: statistics[name]}, None, alone, -1,
+                self.found.shared, loss,
             )  # fmt: skip
             made = self.recipe.prepare(data)
-            self.found.layers[name] = self._measured(name, made[name], statistics[name])
+            self.found.layers[name] = _measured(alone, name, made[name], statistics[name])
             self._say(f"{name}: error {100 * self.found.layers[name].error:.2f} %")
-
-    def _own_loss(
-        self, name: str, statistics: InputStatistics, trial: dict[str, LayerForm]
-    ) -> float:
-        form = trial[name]
-        eye = np.eye(statistics.width, dtype=np.float32)
-        change = form.output(eye, float_product(False)).T - self._weight(name)
-        assert statistics.moments is not None
-        return float(((change @ statistics.moments) * change).sum())
 
     def _say(self, figures: str) -> None:
         if self.report:
@@ -412,6 +395,47 @@ class _Work:
             f"block {number + 1} of {len(self.blocks)}: error {100 * np.mean(errors):.2f} %, "
             f"{seconds:.1f} s, about {rate * left / 60:.1f} min left{more}"
         )
+
+
+def _weight(block: Block, name: str) -> NDArray[np.float64]:
+    return float_rows(block.matrix(name)).astype(np.float64)
+
+
+def _measured(
+    block: Block, name: str, form: LayerForm, statistics: InputStatistics | None
+) -> LayerForm:
+    """Return a form with its error on a layer's input, if the error can be computed."""
+    if form.error or statistics is None or statistics.moments is None:
+        return form
+    if not all(step.linear for step in form.maps):
+        return form
+    # Without casts the form is affine: applied to the unit matrix it gives its weight.
+    eye = np.eye(statistics.width, dtype=np.float32)
+    plain = replace(form, sides=tuple(side for side in form.sides if side.linear))
+    shift = plain.output(0 * eye[:1], float_product(False))
+    effective = (plain.output(eye, float_product(False)) - shift).T
+    weight = _weight(block, name)
+    moments = statistics.moments
+    power = float(((weight @ moments) * weight).sum())
+    change = effective - weight
+    error = float(((change @ moments) * change).sum()) / power if power > 0 else 0.0
+    return replace(form, error=error)
+
+
+def _own_loss(
+    block: Block, name: str, statistics: InputStatistics, trial: dict[str, LayerForm]
+) -> float:
+    form = trial[name]
+    eye = np.eye(statistics.width, dtype=np.float32)
+    change = form.output(eye, float_product(False)).T - _weight(block, name)
+    assert statistics.moments is not None
+    return float(((change @ statistics.moments) * change).sum())
+
+
+def _finite(block: Block, outputs: Hidden) -> Hidden:
+    if not all(torch.isfinite(x).all() for x in outputs):
+        raise FpsimError(f"block {block.name}: its output holds NaN or infinity")
+    return outputs
 
 
 def _common(names: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from fpsim.bridge.linear import InputCasts, SimulatedLinear
 from fpsim.bridge.product import Product, float_rows
 from fpsim.bridge.recipe import Recipe
 from fpsim.bridge.systems.forms import LayerForm, Rows, Segment, SegmentProduct
-from fpsim.bridge.transforms import LayerTransform
+from fpsim.bridge.transforms import LayerTransform, apply_transforms
 from fpsim.bridge.weights import LayerWeight
 from fpsim.unit import MacUnit
 from fpsim.units.operands import Operand
@@ -102,7 +102,7 @@ class FormLinear(SimulatedLinear):
         """Return the layer's output for ``x`` (..., in_features)."""
         self._begin(x)
         self._follow_weight()
-        whole, matrix, beside = self._transformed(x, self.weight.matrix)
+        whole, matrix, beside = apply_transforms(self.transforms, x, self.weight.matrix)
         rows = float_rows(whole)
         if rows.shape[0]:
             values = self.form.output(rows, self._product_of or self._on_unit)

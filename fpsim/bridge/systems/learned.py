@@ -22,7 +22,7 @@ from fpsim.bridge.systems.stream import CACHES, Block
 
 __all__ = [
     "RESIDUAL", "cast_through", "cayley_step", "forwards", "frozen", "learn_rotations",
-    "round_through",
+    "recomputed", "round_through",
 ]  # fmt: skip
 
 #: Name of the rotation of the residual stream.
@@ -156,11 +156,12 @@ def _readers(stream: StreamModel, rotations: Mapping[str, torch.Tensor]) -> list
     return found
 
 
-def _recomputed(block: Block) -> Callable[..., Any]:
+def recomputed(block: Block) -> Callable[..., Any]:
     """Return a block's forward that keeps its input alone, and runs again in the backward pass.
 
     Gradients have the bits of plain backpropagation: the second run computes the values of the
-    first, and the terms of a rotation's gradient are added in the order of the first run's graph.
+    first, and the terms of a shared parameter's gradient are added in the order of the first run's
+    graph.
     """
     real = block.module.forward
 
@@ -213,7 +214,7 @@ def learn_rotations(
     now = dict(rotations)
     best, least = now, math.inf
     momentum = {name: torch.zeros_like(turn) for name, turn in now.items()}
-    blocks = {block.module: _recomputed(block) for block in stream.blocks}
+    blocks = {block.module: recomputed(block) for block in stream.blocks}
 
     def loss(turns: Mapping[str, torch.Tensor], batch: Any) -> float:
         """Return the loss; turns that want gradients get them."""

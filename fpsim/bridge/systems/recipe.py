@@ -94,14 +94,15 @@ class GroupData:
 class BlockData:
     """A block before any of its groups is cast.
 
-    ``exact`` are the float model's hidden states (if the recipe needs them), ``states`` the hidden
-    states of the model cast so far, of every batch.
+    ``states`` are the block's inputs in the model cast so far, a tensor a batch. If the recipe
+    reads the float model, ``outputs`` are the float block's outputs, and ``statistics`` those of
+    its layers' inputs, by name.
     """
 
     block: Block
-    exact: Hidden
     states: Hidden
-    number: int
+    outputs: Hidden
+    statistics: dict[str, InputStatistics]
 
 
 @dataclass

@@ -6,13 +6,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from fpsim.base.errors import FpsimError
-from fpsim.bridge.layer_inputs import Batch, watched
+from fpsim.bridge.layer_inputs import Batch, Changes, watched
+from fpsim.bridge.transforms import apply_transforms
 from fpsim.bridge.weights import LayerWeight
 
 __all__ = ["CACHES", "Block", "Group", "Heads", "Hidden", "blocks_of", "first_inputs"]
@@ -47,6 +49,7 @@ class Heads(NamedTuple):
 class Block:
     """One of the repeated blocks of a model, with the arguments of its forward.
 
+    ``changes`` are the transforms of its layers' operands, which come before a layer's form.
     ``pre_norm``: norms read the hidden states, so their outputs go only into layers; a norm after
     the sum (BERT) also feeds the residual stream.
     """
@@ -54,6 +57,7 @@ class Block:
     name: str
     module: nn.Module
     layers: dict[str, LayerWeight]
+    changes: Changes = field(default_factory=dict)
     arguments: list[tuple[tuple[Any, ...], dict[str, Any]]] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
     pre_norm: bool = False
@@ -80,6 +84,25 @@ class Block:
                 return Heads(values[0], reader, made // size, width // made, size)
         return None
 
+    def matrix(self, name: str) -> torch.Tensor:
+        """Return a layer's weight (N, K), transformed."""
+        matrix = self.layers[name].matrix.detach()
+        for change in self.changes.get(name, ()):
+            matrix = change.weight(matrix)
+        return matrix
+
+    def computed(
+        self, name: str, function: Callable[[torch.Tensor], torch.Tensor]
+    ) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Return a layer's forward, if a function computes its output from transformed inputs."""
+        changes, weight = self.changes.get(name, ()), self.layers[name].matrix.detach()
+
+        def forward(x: torch.Tensor) -> torch.Tensor:
+            x, _, beside = apply_transforms(changes, x, weight)
+            return function(x) if beside is None else function(x) + beside
+
+        return forward
+
     @torch.no_grad()
     def run(self, batch: int, hidden: torch.Tensor) -> torch.Tensor:
         """Return the block's output for the hidden states of a batch."""
@@ -94,14 +117,22 @@ class Block:
 
     @torch.no_grad()
     def inputs(
-        self, hidden: Hidden, names: Sequence[str], see: Callable[[str, torch.Tensor, int], None]
-    ) -> None:
-        """Call ``see`` with the inputs of some layers; a pass ends at the last of them.
+        self,
+        hidden: Hidden,
+        names: Sequence[str],
+        see: Callable[[str, torch.Tensor, int], None],
+        whole: bool = False,
+    ) -> Hidden:
+        """Call ``see`` with the inputs of some layers.
 
         Args:
             hidden: hidden states of every batch.
             names: layers of this block, by name.
             see: called with the layer's name, its input and the number of the batch.
+            whole: whether passes go on to the end of the block, not only to the last such layer.
+
+        Returns:
+            The block's outputs; of passes that are not whole, none.
 
         Raises:
             FpsimError: a layer that no batch reaches.
@@ -109,6 +140,7 @@ class Block:
         wanted = {name: self.layers[name] for name in names}
         experts = any(weight.index is not None for weight in wanted.values())
         met: set[str] = set()
+        outputs: Hidden = []
         for batch, states in enumerate(hidden):
             left = set(names)
 
@@ -119,16 +151,19 @@ class Block:
                 see(name, x, batch)
                 met.add(name)
                 left.discard(name)
-                if not left and not experts:
+                if not (left or experts or whole):
                     raise _Stop
 
             with watched(wanted, call), suppress(_Stop):
-                self.run(batch, states)
+                output = self.run(batch, states)
+                if whole:
+                    outputs.append(output)
         for name in names:
             if name not in met:
                 raise FpsimError(
                     f"layer {name}: no batch reached it; give more batches or skip it by pattern"
                 )
+        return outputs
 
     def find_groups(self, hidden: Hidden) -> None:
         """Find the groups of layers that read one tensor, in the order in which they run."""
@@ -185,13 +220,14 @@ def _kept(name: str, made: list[tuple[str, Any, torch.Tensor]]) -> Callable[...,
 
 
 def blocks_of(
-    model: nn.Module, layers: Mapping[str, LayerWeight]
+    model: nn.Module, layers: Mapping[str, LayerWeight], changes: Changes = MappingProxyType({})
 ) -> tuple[list[Block], dict[str, LayerWeight]]:
     """Find the blocks of a model: the list of equal modules with most of the layers.
 
     Args:
         model: any model.
         layers: the layers to calibrate, by name.
+        changes: their transforms.
 
     Returns:
         The blocks in order, and the layers outside them.
@@ -215,7 +251,7 @@ def blocks_of(
     for index, module in enumerate(modules):
         prefix = f"{home}.{index}."
         inside = {name: weight for name, weight in layers.items() if name.startswith(prefix)}
-        blocks.append(Block(f"{home}.{index}", module, inside))
+        blocks.append(Block(f"{home}.{index}", module, inside, changes))
     taken = {name for block in blocks for name in block.layers}
     return blocks, {name: w for name, w in layers.items() if name not in taken}
 

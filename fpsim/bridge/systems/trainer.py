@@ -236,7 +236,7 @@ class Training:
 
 def train_block(
     block: Block,
-    exact: Hidden,
+    targets: Hidden,
     states: Hidden,
     learners: Mapping[str, Learner],
     groups: Sequence[tuple[list[torch.Tensor], float]],
@@ -247,7 +247,7 @@ def train_block(
 
     Args:
         block: a block whose layers are linear modules.
-        exact: hidden states of the float model.
+        targets: the float block's outputs.
         states: hidden states of the model cast so far.
         learners: learners of the block's layers, by name; their constants change in place.
         groups: parameters with learning rates.
@@ -264,9 +264,7 @@ def train_block(
     for name, learner in learners.items():
         if block.layers[name].index is not None:
             raise FpsimError(f"layer {name}: experts are not trained block by block; skip them")
-        modules[block.layers[name].module] = learner.forward
-    with torch.no_grad():
-        targets = [block.run(batch, x) for batch, x in enumerate(exact)]
+        modules[block.layers[name].module] = block.computed(name, learner.forward)
     used = [{"params": parameters, "lr": rate} for parameters, rate in groups if parameters]
     if not (epochs and used):
         return Training(0.0, 0.0)
