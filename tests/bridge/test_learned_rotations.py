@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rotations are learned in the memory of one block, with the bits of plain backpropagation."""
+"""Whole models are trained in the memory of one block, with the bits of plain backpropagation."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from support.system_models import BATCHES  # noqa: E402
 from support.tiny_models import llama  # noqa: E402
 from torch import nn  # noqa: E402
 
+from fpsim.bridge import get_recipe  # noqa: E402
+from fpsim.bridge.recipes.trained import Planes  # noqa: E402
 from fpsim.bridge.systems import learned  # noqa: E402
 from fpsim.bridge.systems.casts import input_cast  # noqa: E402
 from fpsim.bridge.systems.learned import (  # noqa: E402
@@ -28,6 +31,8 @@ from fpsim.bridge.systems.stream import blocks_of, first_inputs  # noqa: E402
 from fpsim.bridge.weights import weights_of  # noqa: E402
 
 CAST = input_cast("int4-asym")
+#: Bytes of a batch's hidden states.
+HIDDEN = BATCHES[0]["input_ids"].numel() * 64 * 4
 
 
 def stream_of(count: int, attention: str = "sdpa") -> StreamModel:
@@ -97,15 +102,30 @@ def test_rotations_have_the_bits_of_plain_backpropagation(
 
 
 def test_a_block_keeps_its_input_alone_for_the_backward_pass() -> None:
-    held = {count: kept_bytes(stream_of(count)) for count in (2, 5)}
-    hidden = BATCHES[0]["input_ids"].numel() * 64 * 4
-    assert held[5] - held[2] == 3 * hidden
+    def learn(stream: StreamModel) -> None:
+        learn_rotations(stream, starts(stream), CAST, 1, 0.5)
+
+    held = {count: kept_bytes(stream_of(count), learn) for count in (2, 5)}
+    assert held[5] - held[2] == 3 * HIDDEN
 
 
-def kept_bytes(stream: StreamModel) -> int:
+def test_distillation_keeps_a_blocks_input_alone() -> None:
+    recipe = get_recipe("db-llm:inputs=float,group=16,steps=1")
+
+    def distil(stream: StreamModel) -> None:
+        forms = {}
+        for block in stream.blocks:
+            for name, weight in block.layers.items():
+                forms[name] = Planes(weight.matrix, None, 16, None).form()
+        recipe.finish(stream, forms)
+
+    held = {count: kept_bytes(stream_of(count), distil) for count in (2, 5)}
+    assert held[5] - held[2] == 3 * HIDDEN
+
+
+def kept_bytes(stream: StreamModel, learn: Callable[[StreamModel], None]) -> int:
     """Bytes that wait for the backward pass of one step, but for parameters and rotations."""
     kept: dict[int, torch.UntypedStorage] = {}
-    start = starts(stream)
     known = {parameter.untyped_storage().data_ptr() for parameter in stream.model.parameters()}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -115,7 +135,7 @@ def kept_bytes(stream: StreamModel) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        learn_rotations(stream, start, CAST, 1, 0.5)
+        learn(stream)
     return sum(storage.nbytes() for storage in kept.values())
 
 

@@ -27,6 +27,9 @@ from fpsim.bridge.stored import load_calibration  # noqa: E402
 from fpsim.bridge.systems.calibrator import casting  # noqa: E402
 from fpsim.bridge.systems.file import SystemCalibration  # noqa: E402
 from fpsim.bridge.systems.forms import float_product  # noqa: E402
+from fpsim.bridge.systems.stream import blocks_of  # noqa: E402
+from fpsim.bridge.transform_plan import layer_transforms  # noqa: E402
+from fpsim.bridge.transforms import get_transforms  # noqa: E402
 from fpsim.bridge.weights import weights_of  # noqa: E402
 
 
@@ -40,6 +43,11 @@ def swept_but(names: set[str]) -> list[Any]:
 CHEAP = {"quarot", "smoothquant:inputs=e2m1,element=e2m1", "quik"}
 #: The first form of every system.
 FIRST = CHEAP | set({name.partition(":")[0]: name for name in reversed(SYSTEMS)}.values())
+
+#: Systems that train constants of their operands.
+TRAINED = {name for name in SYSTEMS if name.startswith(("omniquant", "affinequant", "db-llm"))}
+#: The largest distance from the float model's outputs; two bits leave less of a random model.
+FAR = {"db-llm": 1.1, "slim-llm": 1.1}
 
 
 def logits(model: Any) -> torch.Tensor:
@@ -61,8 +69,8 @@ def test_layers_stay_near_the_float_model(recipe: str) -> None:
     assert len(found.layers) == 14
     wanted = logits(uneven())
     away = float((faked(recipe) - wanted).norm() / wanted.norm())
-    # Two bits leave less of a random model; without anything in common it would be 1.4.
-    assert 0 < away < (1.1 if recipe.startswith(("db-llm", "slim-llm")) else 0.8), away
+    # Without anything in common it would be 1.4.
+    assert 0 < away < FAR.get(recipe.partition(":")[0], 0.8), away
     after = uneven().state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
     assert not any("forward" in module.__dict__ for module in uneven().modules())
@@ -296,6 +304,33 @@ def test_transforms_come_before_a_system() -> None:
     assert float((turned - wanted).norm() / wanted.norm()) < 0.6
     with pytest.raises(FpsimError, match="another model"):
         convert(uneven(), recipe, calibration=found)
+
+
+@pytest.mark.parametrize("transform", ["hadamard", "smoothquant", "outliers"])
+@pytest.mark.parametrize("recipe", swept_but(TRAINED))
+def test_systems_compose_with_transforms(recipe: str, transform: str) -> None:
+    """The outputs have something in common with the float model's: 1.4 would be nothing."""
+    model = uneven()
+    found = calibrate(model, BATCHES, recipe, transforms=transform)
+    convert(model, recipe, "exact", calibration=found, transforms=transform, batches=BATCHES)
+    try:
+        got = logits(model)
+    finally:
+        restore(model)
+    wanted = logits(model)
+    assert float((got - wanted).norm() / wanted.norm()) < FAR.get(recipe.partition(":")[0], 0.8)
+
+
+@pytest.mark.parametrize("transform", ["hadamard", "smoothquant", "outliers"])
+def test_a_block_computes_transformed_layers(transform: str) -> None:
+    layers = weights_of(uneven())[0]
+    changes = layer_transforms(uneven(), layers, get_transforms(transform), BATCHES)
+    block = blocks_of(uneven(), layers, changes)[0][1]
+    for name, weight in block.layers.items():
+        x, matrix = torch.randn(2, 9, weight.sizes[0]), block.matrix(name)
+        assert not torch.equal(matrix, weight.matrix)
+        found = block.computed(name, lambda x, matrix=matrix: x @ matrix.T)(x)
+        torch.testing.assert_close(found, x @ weight.matrix.T, rtol=1e-4, atol=1e-4)
 
 
 def test_operands_of_layers_are_those_of_the_form() -> None:
