@@ -23,13 +23,15 @@ from fpsim.bridge.layer_operands import layer_operands  # noqa: E402
 from fpsim.bridge.linear import simulated_layers  # noqa: E402
 from fpsim.bridge.measure.macs import mac_share  # noqa: E402
 from fpsim.bridge.product import Product  # noqa: E402
+from fpsim.bridge.recipes.trained import OmniRecipe, distillation_loss  # noqa: E402
 from fpsim.bridge.stored import load_calibration  # noqa: E402
 from fpsim.bridge.systems.calibrator import casting  # noqa: E402
 from fpsim.bridge.systems.file import SystemCalibration  # noqa: E402
 from fpsim.bridge.systems.forms import float_product  # noqa: E402
+from fpsim.bridge.systems.recipe import BlockData  # noqa: E402
 from fpsim.bridge.systems.stream import blocks_of  # noqa: E402
 from fpsim.bridge.transform_plan import layer_transforms  # noqa: E402
-from fpsim.bridge.transforms import get_transforms  # noqa: E402
+from fpsim.bridge.transforms import get_transforms, orthogonal  # noqa: E402
 from fpsim.bridge.weights import weights_of  # noqa: E402
 
 
@@ -319,6 +321,98 @@ def test_systems_compose_with_transforms(recipe: str, transform: str) -> None:
         restore(model)
     wanted = logits(model)
     assert float((got - wanted).norm() / wanted.norm()) < FAR.get(recipe.partition(":")[0], 0.8)
+
+
+@pytest.mark.parametrize("transform", ["hadamard", "smoothquant", "outliers"])
+@pytest.mark.parametrize("name", ["omniquant", "affinequant"])
+def test_constants_are_trained_on_transformed_operands(name: str, transform: str) -> None:
+    recipe, model = f"{name}:element=int8,inputs=int8-asym,epochs=1", uneven()
+    said: list[str] = []
+    found = calibrate(
+        model, BATCHES, recipe, transforms=transform, report=lambda _, __, line: said.append(line)
+    )
+    losses = [float(line.partition("loss ")[2].split()[0]) for line in said if "loss" in line]
+    assert len(losses) == 2
+    assert max(losses) < 0.05, losses
+    convert(model, recipe, "exact", calibration=found, transforms=transform, batches=BATCHES)
+    try:
+        got = logits(model)
+    finally:
+        restore(model)
+    wanted = logits(model)
+    assert float((got - wanted).norm() / wanted.norm()) < 0.1
+
+
+def test_planes_are_distilled_on_transformed_operands() -> None:
+    def away(recipe: str) -> float:
+        found = calibrate(model, BATCHES, recipe, transforms="hadamard")
+        convert(model, recipe, "exact", calibration=found, transforms="hadamard")
+        try:
+            student = torch.cat([model(**batch).logits.detach() for batch in BATCHES])
+        finally:
+            restore(model)
+        return float(distillation_loss(teacher, student, tokens))
+
+    model, tokens = uneven(), torch.cat([batch["input_ids"] for batch in BATCHES])
+    with torch.no_grad():
+        teacher = torch.cat([model(**batch).logits for batch in BATCHES])
+    recipe = "db-llm:inputs=float,group=16,epochs=0,rate=0.01"
+    assert away(recipe) < 0.95 * away(f"{recipe},steps=0")
+
+
+def test_layers_outside_the_blocks_are_measured_on_transformed_inputs() -> None:
+    recipe, seen, model = "gptq:element=int4,inputs=int4", [], uneven()
+    hook = model.lm_head.register_forward_hook(lambda _, args, __: seen.append(args[0]))
+    for batch in BATCHES:
+        model(**batch)
+    hook.remove()
+    found = calibrate(
+        model, BATCHES, recipe, only=["lm_head", "*.0.*"], skip=[], transforms="hadamard"
+    )
+    turn = orthogonal(64)
+    x = (torch.cat(seen).flatten(0, 1) @ turn).detach().double().numpy()
+    weight = (model.lm_head.weight @ turn).detach().double().numpy()
+    form = found.layers["lm_head"]
+    change = form.output(np.eye(64, dtype=np.float32), float_product(False)) - weight.T
+    wanted = ((x @ change) ** 2).sum() / ((x @ weight.T) ** 2).sum()
+    assert form.error == pytest.approx(wanted, rel=1e-3)
+
+
+def test_systems_that_read_the_float_model_read_it_at_every_block() -> None:
+    seen: list[Any] = []
+
+    class Looking(OmniRecipe):
+        def begin_block(self, data: BlockData) -> dict[str, Any]:
+            seen.append(data)
+            return super().begin_block(data)
+
+    model = uneven()
+    calibrate(model, BATCHES, Looking(name="omniquant", epochs=0))
+    inputs: dict[str, list[torch.Tensor]] = {}
+    outputs: dict[str, list[torch.Tensor]] = {}
+    names = [*weights_of(model)[0], *(data.block.name for data in seen)]
+
+    def look(name: str) -> Any:
+        def hook(_: Any, args: Any, output: Any) -> None:
+            inputs.setdefault(name, []).append(args[0])
+            outputs.setdefault(name, []).append(output)
+
+        return model.get_submodule(name).register_forward_hook(hook)
+
+    hooks = [look(name) for name in names]
+    with torch.no_grad():
+        for batch in BATCHES:
+            model(**batch)
+    for hook in hooks:
+        hook.remove()
+    assert [data.block.name for data in seen] == ["model.layers.0", "model.layers.1"]
+    for data in seen:
+        for one, two in zip(data.outputs, outputs[data.block.name], strict=True):
+            torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-5)
+        assert data.statistics.keys() == data.block.layers.keys()
+        for name, statistics in data.statistics.items():
+            rows = torch.cat(inputs[name]).flatten(0, 1).numpy()
+            np.testing.assert_allclose(statistics.maxima, abs(rows).max(0), rtol=1e-4)
 
 
 @pytest.mark.parametrize("transform", ["hadamard", "smoothquant", "outliers"])
