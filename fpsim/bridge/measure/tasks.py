@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tasks that measure a converted model: perplexity, retrieval of topics, digits.
+"""Tasks that measure a converted model: perplexity, retrieval of topics, digits read and drawn.
 
 A task has calibration data apart from the data that it measures on; `measure` takes the model
 unchanged. The model's architecture decides which task fits.
@@ -19,12 +19,16 @@ from torch import nn
 
 from fpsim.base.errors import FpsimError
 from fpsim.bridge.layer_inputs import Batch
-from fpsim.bridge.measure.digits import digits
+from fpsim.bridge.measure.diffusion import STEPS, draw, noisy
+from fpsim.bridge.measure.digits import digits, digits_model, features
 from fpsim.bridge.measure.models import LoadedModel
 from fpsim.bridge.measure.perplexity import Progress, perplexity
 from fpsim.bridge.measure.text import text_windows, topics_text
 
-__all__ = ["DigitsTask", "PerplexityTask", "RetrievalTask", "Task", "task_for"]
+__all__ = [
+    "DigitsTask", "DrawingTask", "PerplexityTask", "RetrievalTask", "Task", "frechet_distance",
+    "task_for",
+]  # fmt: skip
 
 
 class Task(Protocol):
@@ -89,6 +93,74 @@ class DigitsTask:
         if progress:
             progress(len(parts), len(parts))
         return {"accuracy": right / len(labels)}
+
+
+@dataclass(frozen=True)
+class DrawingTask:
+    """Digits that a diffusion model draws, beside scikit-learn's test digits.
+
+    ``frechet`` is the Fréchet distance of the features that the trained ViT (`vit-digits`) has of
+    them, as FID (arXiv 1706.08500) is of Inception's; ``accuracy`` the share that the ViT reads as
+    the digit asked for.
+    """
+
+    count: int = 450
+    steps: int = 20
+    name: str = "frechet"
+
+    def calibration(self) -> list[Batch]:
+        """Return 128 training images with noise of random steps."""
+        data, random = digits(), torch.Generator().manual_seed(1)
+        images = data.calibration
+        times = torch.randint(STEPS, (len(images),), generator=random)
+        noise = torch.randn(images.shape, generator=random)
+        parts = zip(
+            torch.split(noisy(images, times, noise), 32),
+            torch.split(times, 32),
+            torch.split(data.train[1][: len(images)], 32),
+            strict=True,
+        )
+        return [{"sample": x, "timestep": time, "labels": label} for x, time, label in parts]
+
+    def drawn(self, model: nn.Module, progress: Progress | None = None) -> torch.Tensor:
+        """Return what the model draws: digits 0 to 9 in turn, (count, 1, 8, 8)."""
+        return draw(model, self._labels, self.steps, progress=progress)
+
+    @property
+    def _labels(self) -> torch.Tensor:
+        return torch.arange(self.count) % 10
+
+    @torch.no_grad()
+    def measure(self, model: nn.Module, progress: Progress | None = None) -> dict[str, float]:
+        """Return ``frechet`` and ``accuracy``."""
+        images, reader = self.drawn(model, progress), digits_model()
+        read = reader(pixel_values=images).logits.argmax(-1)
+        real = features(reader, digits().test[0])
+        return {
+            "frechet": frechet_distance(features(reader, images), real),
+            "accuracy": float((read == self._labels).double().mean()),
+        }
+
+
+def frechet_distance(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Return the Fréchet distance of two samples' Gaussians.
+
+    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1^(1/2) C2 C1^(1/2))^(1/2)), with means m and covariances C
+    (Dowson and Landau, 1982).
+
+    Args:
+        one: (N, D).
+        other: (M, D).
+
+    Returns:
+        The distance, in squared units of the samples.
+    """
+    first, second = np.cov(one.T), np.cov(other.T)
+    values, vectors = np.linalg.eigh(first)
+    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+    shared = np.sqrt(np.linalg.eigvalsh(root @ second @ root).clip(0)).sum()
+    away = ((one.mean(0) - other.mean(0)) ** 2).sum()
+    return float(away + np.trace(first) + np.trace(second) - 2 * shared)
 
 
 @dataclass(frozen=True)
@@ -180,6 +252,7 @@ def task_for(loaded: LoadedModel, **options: Any) -> Task:
         "ForCausalLM": lambda: PerplexityTask(loaded, **options),
         "LMHeadModel": lambda: PerplexityTask(loaded, **options),
         "ForImageClassification": DigitsTask,
+        "DigitsDiT": DrawingTask,
         "Model": lambda: RetrievalTask(loaded),
     }
     kind = type(loaded.model).__name__
