@@ -429,6 +429,35 @@ def test_planes_start_again_from_their_form(group: int, sign: int) -> None:
         np.testing.assert_array_equal(left[told], size[told])
 
 
+@pytest.mark.parametrize("shape", [(300, 512), (7, 1 << 17)])
+def test_planes_have_the_gradients_of_the_plain_product(shape: tuple[int, int]) -> None:
+    """In parts of rows, the last one smaller."""
+    torch.manual_seed(0)
+    planes = Planes(torch.randn(shape), torch.randn(shape[0]), 64, None)
+    x = torch.randn(2, 3, shape[1], requires_grad=True)
+    one, two = planes.planes()
+    values = planes.first[:, :, None] * one + planes.second[:, :, None] * two
+    wanted = x @ values.reshape(shape).T + planes.bias
+    torch.testing.assert_close(planes.forward(x), wanted)
+    leaves, grad = [x, planes.first, planes.second], torch.randn_like(wanted)
+    plain = torch.autograd.grad(wanted, leaves, grad)
+    for found, expected in zip(torch.autograd.grad(planes.forward(x), leaves, grad), plain,
+                               strict=True):  # fmt: skip
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_distillation_loss_in_parts_of_rows() -> None:
+    teacher, student = torch.randn(2, 3, 40, 7, dtype=torch.float64)
+    tokens = torch.randint(7, (3, 40))
+    rows = [distillation_loss(teacher[i : i + 1], student[i : i + 1], None) for i in range(3)]
+    whole = distillation_loss(teacher, student, tokens)
+    p, q = teacher.log_softmax(-1), student.log_softmax(-1)
+    weights = -(p.exp() * p + q.exp() * q).sum(-1)
+    kl = sum(float(row) * float(part.sum()) for row, part in zip(rows, weights, strict=True))
+    nll = -q[:, :-1].gather(-1, tokens[:, 1:, None]).mean()
+    assert float(whole) == pytest.approx(kl / float(weights.sum()) + float(nll))
+
+
 def test_distillation_loss_by_its_formula() -> None:
     teacher, student = random.standard_normal((2, 2, 5, 7)) * 2
     tokens = random.integers(0, 7, (2, 5))

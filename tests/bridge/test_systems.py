@@ -133,9 +133,10 @@ def test_a_converted_model_runs_what_was_calibrated(recipe: str, tmp_path: Path)
 
 def test_calibrated_weights_are_not_held_in_float_beside_their_codes() -> None:
     """Each form is the least that a block leaves behind: memory is bounded by one block."""
-    for form in calibrate(uneven(), BATCHES, "spqr").layers.values():
-        for part in (*form.segments, *form.sides):
-            assert vars(part).keys() == {field.name for field in dataclasses.fields(part)}
+    for recipe in ("spqr", "db-llm:group=16,epochs=0,steps=1"):
+        for form in calibrate(uneven(), BATCHES, recipe).layers.values():
+            for part in (*form.segments, *form.sides):
+                assert vars(part).keys() == {field.name for field in dataclasses.fields(part)}
 
 
 def test_files_hold_everything(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from fpsim.bridge.attention import SimulatedAttention  # noqa: E402
 from fpsim.bridge.convert import attention_layers  # noqa: E402
 from fpsim.bridge.llmfp4.attention_search import recorded_products, search_product  # noqa: E402
 from fpsim.bridge.llmfp4.search import SearchSettings  # noqa: E402
-from fpsim.bridge.measure import digits, models, text  # noqa: E402
+from fpsim.bridge.measure import diffusion, digits, models, tasks, text  # noqa: E402
 from fpsim.bridge.measure.models import LoadedModel  # noqa: E402
 from fpsim.bridge.measure.tasks import PerplexityTask, RetrievalTask, task_for  # noqa: E402
 from fpsim.bridge.recipe import get_recipe  # noqa: E402
@@ -82,7 +83,7 @@ def test_the_vit_is_trained_once_and_checked(cache: Path, monkeypatch: pytest.Mo
 
 def test_without_scikit_learn_digits_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(ModelUnavailable, match="'vit-digits' needs scikit-learn"):
+    with pytest.raises(ModelUnavailable, match="models of digits need scikit-learn"):
         digits.digits()
 
 
@@ -98,6 +99,81 @@ def test_eval_command_measures_digits(
     cast = json.loads(capsys.readouterr().out)
     assert (cast["layers"], cast["unit"]) == (25, "e2m1-exact-e8m23")
     assert abs(cast["accuracy"] - plain["accuracy"]) < 0.3
+
+
+@pytest.fixture
+def quick(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One epoch for the models of digits."""
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    monkeypatch.setattr(digits, "_EPOCHS", 1)
+    monkeypatch.setattr(diffusion, "_EPOCHS", 1)
+
+
+@pytest.mark.usefixtures("quick")
+def test_eval_command_measures_drawn_digits(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tasks, "DrawingTask", partial(tasks.DrawingTask, count=40, steps=2))
+    for recipe, layers in (("none", 0), ("mxfp4", 32), ("hq-dit", 33)):
+        assert main(["eval", "--model", "dit-digits", "--recipe", recipe, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["layers"] == layers
+        assert found["frechet"] > 0
+        assert 0 <= found["accuracy"] <= 1
+
+
+def test_the_noise_of_a_known_image_is_drawn_away() -> None:
+    """DDIM with the right noise at every step ends at the image, whatever the steps."""
+    image = torch.randn(1, 1, 8, 8, dtype=torch.float64).float()
+
+    def knows(x: torch.Tensor, times: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        assert labels.tolist() == [3, 4]
+        still = diffusion.noisy(image, times[:1], torch.zeros_like(image))
+        spread = diffusion.noisy(torch.zeros_like(image), times[:1], torch.ones_like(image))
+        return (x - still) / spread
+
+    for steps in (1, 7):
+        found = diffusion.draw(knows, torch.tensor([3, 4]), steps, seed=5)
+        torch.testing.assert_close(found, image.expand(2, 1, 8, 8), rtol=1e-3, atol=1e-3)
+
+
+def test_noise_takes_over_step_by_step() -> None:
+    images, noise = torch.full((3, 1, 8, 8), 2.0), torch.full((3, 1, 8, 8), -1.0)
+    found = diffusion.noisy(images, torch.tensor([0, 499, 999]), noise)[:, 0, 0, 0].tolist()
+    variances = np.linspace(1e-4, 0.02, 1000)
+    for step, value in zip((0, 499, 999), found, strict=True):
+        kept = np.prod(1 - variances[: step + 1])
+        assert value == pytest.approx(2 * kept**0.5 - (1 - kept) ** 0.5, abs=1e-5)
+
+
+def test_frechet_distance_of_gaussians() -> None:
+    random = np.random.default_rng(0)
+    x = random.standard_normal((4000, 3))
+    x = (x - x.mean(0)) @ np.linalg.inv(np.linalg.cholesky(np.cov(x.T))).T  # mean 0, covariance 1
+    turn = np.linalg.qr(random.standard_normal((3, 3)))[0]
+    spread = np.diag([1.0, 2.0, 3.0]) @ turn
+    assert tasks.frechet_distance(x, x) == pytest.approx(0, abs=1e-9)
+    assert tasks.frechet_distance(x, x + [3, 0, 4]) == pytest.approx(25)
+    # Of covariances 1 and V: the squared distances of their roots' eigenvalues.
+    assert tasks.frechet_distance(x, x @ spread) == pytest.approx(0 + 1 + 4)
+    assert tasks.frechet_distance(x @ spread, x) == pytest.approx(5)
+    # Of equal covariances that are turned: not zero.
+    assert tasks.frechet_distance(x @ np.diag([1, 2, 3]), x @ spread) > 0.1
+
+
+@pytest.mark.slow
+def test_the_transformer_draws_digits_and_survives_hq_dit() -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    loaded = models.load("dit-digits")
+    task = task_for(loaded)
+    plain = evaluate_task(loaded, task)
+    assert plain["frechet"] < 1.5
+    assert plain["accuracy"] > 0.85
+    found = calibrate(loaded.model, task.calibration(), "hq-dit")
+    figures = evaluate_task(loaded, task, "hq-dit", calibration=found)
+    assert figures["frechet"] < 2
+    worse = evaluate_task(loaded, task, "rtn@2/2")
+    assert worse["frechet"] > 2 * figures["frechet"]
 
 
 @pytest.mark.slow

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils.checkpoint import checkpoint
 
 from fpsim.base.errors import FpsimError
 from fpsim.bridge.cast import Cast
@@ -233,10 +235,10 @@ class Planes:
                 size = torch.from_numpy(np.asarray(given, np.float32))
                 scale.copy_(torch.where(side == 0, scale.sign(), side) * size)
 
-    def planes(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return B1 and B2, (N, G, g), for the present a1 and a2."""
-        groups = self.weight.reshape(len(self.weight), -1, self.group)
-        a, b = self.first.detach()[:, :, None], self.second.detach()[:, :, None]
+    def planes(self, rows: slice = slice(None)) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return B1 and B2 of some rows, (N, G, g), for the present a1 and a2."""
+        groups = self.weight[rows].reshape(-1, self.weight.shape[1] // self.group, self.group)
+        a, b = self.first.detach()[rows, :, None], self.second.detach()[rows, :, None]
         one = (groups >= (a + b) / 2).float()
         rest = groups - a * one
         two = torch.where(b < 0, rest <= b / 2, rest >= b / 2).float()
@@ -244,10 +246,25 @@ class Planes:
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the layer's output."""
-        one, two = self.planes()
-        values = self.first[:, :, None] * one + self.second[:, :, None] * two
-        out = cast_through(x, self.cast) @ values.reshape(self.weight.shape).T
-        return out if self.bias is None else out + self.bias
+        found: torch.Tensor = _PlaneProduct.apply(  # type: ignore[no-untyped-call]
+            cast_through(x, self.cast), self.first, self.second, self
+        )
+        return found if self.bias is None else found + self.bias
+
+    def parts(self) -> list[slice]:
+        """Return slices of some 2^16 weights in all, whole rows each."""
+        rows, columns = self.weight.shape
+        size = max((1 << 16) // columns, 1)
+        return [slice(at, at + size) for at in range(0, rows, size)]
+
+    def values(self) -> torch.Tensor:
+        """Return a1 B1 + a2 B2, (N, K)."""
+        found = torch.empty_like(self.weight)
+        for rows in self.parts():
+            one, two = self.planes(rows)
+            a, b = self.first.detach()[rows, :, None], self.second.detach()[rows, :, None]
+            found[rows] = (a * one + b * two).flatten(1)
+        return found
 
     @torch.no_grad()
     def form(self) -> LayerForm:
@@ -265,6 +282,34 @@ class Planes:
             return Segment(Operand(codes, element, factor=factor), self.cast)
         scales = fmt.encode(np.abs(scale).astype(np.float64), "rne", "saturate")
         return Segment(Operand(codes, element, Scales.of_rows(scales, fmt, self.group)), self.cast)
+
+
+class _PlaneProduct(torch.autograd.Function):
+    """A product with a layer's planes, which are made again for the backward pass.
+
+    Planes in float take some eight times the memory of the weight, and a graph would keep them.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, first: torch.Tensor, second: torch.Tensor, planes: Planes
+    ) -> torch.Tensor:
+        ctx.save_for_backward(x, first, second)
+        ctx.planes = planes
+        return x @ planes.values().T
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, first, second = ctx.saved_tensors
+        planes: Planes = ctx.planes
+        inputs = grad @ planes.values()
+        weights = grad.flatten(0, -2).T @ x.flatten(0, -2)
+        scales = torch.empty_like(first), torch.empty_like(second)
+        for rows in planes.parts():
+            part = weights[rows].reshape(-1, first.shape[1], planes.group)
+            for scale, plane in zip(scales, planes.planes(rows), strict=True):
+                scale[rows] = (part * plane).sum(2)
+        return inputs, *scales, None
 
 
 @dataclass(frozen=True)
@@ -361,13 +406,35 @@ def distillation_loss(
     Returns:
         The loss, in nats.
     """
+    logits = [torch.split(x.flatten(0, -2), _ROWS) for x in (teacher, student)]
+    following: Sequence[torch.Tensor | None] = [None] * len(logits[0])
+    if tokens is not None and student.shape[:-1] == tokens.shape:
+        following = torch.split(tokens.roll(-1, dims=1).flatten(), _ROWS)
+    found = [
+        checkpoint(_row_losses, *part, use_reentrant=False)
+        for part in zip(*logits, following, strict=True)
+    ]
+    uncertain, away, wrong = (torch.cat(rows) for rows in zip(*found, strict=True))
+    loss = (uncertain / uncertain.mean() * away).mean()
+    if tokens is None or following[0] is None:
+        return loss
+    return loss + wrong.reshape(tokens.shape)[:, :-1].mean()
+
+
+#: Rows of logits whose distributions are held at a time.
+_ROWS = 16
+
+
+def _row_losses(
+    teacher: torch.Tensor, student: torch.Tensor, following: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return both entropies' sum, KL(p_T || p_S) and cross entropy of next tokens, (R,) each."""
     p, q = teacher.log_softmax(-1), student.log_softmax(-1)
     uncertain = -(p.exp() * p).sum(-1) - (q.exp() * q).sum(-1).detach()
-    share = uncertain / uncertain.mean()
-    loss = (share * (p.exp() * (p - q)).sum(-1)).mean()
-    if tokens is None or q.shape[:-1] != tokens.shape:
-        return loss
-    return loss + torch.nn.functional.nll_loss(q[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+    away = (p.exp() * (p - q)).sum(-1)
+    if following is None:
+        return uncertain, away, torch.zeros_like(away)
+    return uncertain, away, -q.gather(-1, following[:, None])[:, 0]
 
 
 def _divisor(width: int, wanted: int) -> int:

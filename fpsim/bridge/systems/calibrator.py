@@ -227,7 +227,8 @@ class _Work:
                 block.find_groups(states)
             statistics, states = self._statistics(block, block.groups, states, whole=True)
             for name, found in statistics.items():
-                self.found.layers[name] = _measured(block, name, self.found.layers[name], found)
+                form = _measured(block, name, self.found.layers[name], found)
+                self.found.layers[name] = form.without_caches()
             block.arguments.clear()
 
     def _outputs(self, block: Block, states: Hidden, forms: Mapping[str, LayerForm]) -> Hidden:
