@@ -58,8 +58,11 @@ SYSTEMS: dict[str, System] = {
     "OmniQuant": System("omniquant:epochs=3", 4, 4, "W4A4", "OmniQuant, untrained"),
     "OmniQuant, untrained": System("omniquant:epochs=0", 4, 4, "W4A4"),
     "AffineQuant": System("affinequant:epochs=3", 4, 4, "W4A4", "OmniQuant"),
-    "QRazor g16": System("qrazor-static", 4.19, 4.25, "W4A4"),
+    "QRazor g16": System("qrazor-static", 4.19, 4.25, "W4A4", "QRazor g32"),
     "QRazor g16, GPTQ": System("qrazor-static:solver=true", 4.19, 4.25, "W4A4", "QRazor g16"),
+    "QRazor g8": System("qrazor-static:group=8", 4.38, 4.5, "W4A4", "QRazor g16"),
+    "QRazor g32": System("qrazor-static:group=32", 4.09, 4.13, "W4A4", "QRazor g96"),
+    "QRazor g96": System("qrazor-static:group=96", 4.03, 4.04, "W4A4"),
     "HQ-DiT": System("hq-dit", 4, 4, "W4A4", "HQ-DiT, E2M1 alone"),
     "HQ-DiT, E2M1 alone": System("hq-dit:element=e2m1", 4, 4, "W4A4"),
     "OCC (FP4)": System("fp4-train-infer", 4, 4, "W4A4", "OCC, not clamped"),
@@ -68,6 +71,13 @@ SYSTEMS: dict[str, System] = {
     "MR-GPTQ MXFP4": System("mr-gptq:element=mxfp4-div3", 4.25, 4.25, "blocks", "RTN MXFP4"),
     "RTN NVFP4": System("gptq:element=nvfp4,inputs=nvfp4,solver=false", 4.5, 4.5, "blocks"),
     "MR-GPTQ NVFP4": System("mr-gptq", 4.5, 4.5, "blocks", "RTN NVFP4"),
+    "Four Over Six": System(
+        "gptq:element=four-over-six,inputs=four-over-six,solver=false",
+        4.5,
+        4.5,
+        "blocks",
+        "RTN NVFP4",
+    ),
     "QuaRot NVFP4": System("quarot:element=nvfp4,inputs=nvfp4", 4.5, 4.5, "blocks", "RTN NVFP4"),
     "RTN INT4 rows": System("gptq:inputs=float,solver=false", 4, 16, "weights"),
     "GPTQ": System("gptq:inputs=float", 4, 16, "weights", "RTN INT4 rows"),
@@ -104,7 +114,9 @@ ORDERINGS = [
     ("QuaRot", "SpinQuant"), ("QuaRot", "QUAD"), ("QuaRot", "QUAD, all 4 bit"),
     ("QUIK, 4-bit down", "QUIK"), ("QUIK, no columns", "QUIK"), ("OmniQuant", "AffineQuant"),
     ("SmoothQuant", "OmniQuant"), ("RTN MXFP4", "RTN NVFP4"), ("RTN MXFP4", "MR-GPTQ MXFP4"),
-    ("RTN NVFP4", "MR-GPTQ NVFP4"), ("QRazor g16", "QRazor g16, GPTQ"),
+    ("RTN NVFP4", "Four Over Six"), ("RTN NVFP4", "MR-GPTQ NVFP4"),
+    ("QRazor g96", "QRazor g32"), ("QRazor g32", "QRazor g16"), ("QRazor g16", "QRazor g8"),
+    ("QRazor g16", "QRazor g16, GPTQ"),
     ("RTN INT4 rows", "GPTQ"), ("AWQ, no scales", "AWQ g64"), ("SpQR, not sparse", "SpQR"),
     ("GPTQ 3", "SliM-LLM 3"), ("DB-LLM, untrained", "DB-LLM"), ("INT4, no scales", "AQAS INT4"),
     ("INT4, no scales", "dINT4, no scales"), ("OCC, not clamped", "OCC (FP4)"),
@@ -112,7 +124,8 @@ ORDERINGS = [
 ]  # fmt: skip
 #: Systems that run on `UNITS`, too.
 ON_UNITS = (
-    "RTN INT4", "QuaRot", "SpinQuant", "QUIK", "MR-GPTQ MXFP4", "MR-GPTQ NVFP4",
+    "RTN INT4", "QuaRot", "SpinQuant", "QUIK", "QUAD", "QRazor g16", "HQ-DiT", "OCC (FP4)",
+    "MR-GPTQ MXFP4", "MR-GPTQ NVFP4",
 )  # fmt: skip
 #: What groups are called, their colours and markers.
 LOOKS = {
@@ -234,6 +247,8 @@ def _outputs(task: Any, model: Any) -> study.Array:
 
     from fpsim.bridge.measure.digits import digits
 
+    if hasattr(task, "drawn"):
+        return np.asarray(task.drawn(model), np.float64)
     if hasattr(task, "embed"):
         return np.asarray(task.embed(model), np.float64)
     with torch.no_grad():

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Do 4-bit systems order on other models as they do on SmolLM2?
 
-A second language model (Gemma 3 270M), sentence embeddings (MiniLM) and images (a ViT on digits). A
-language model is measured by perplexity, the others by the error of their outputs. Products are
-exact. A system that needs something a model lacks, such as RMS norms, refuses the model.
+A second language model (Gemma 3 270M), sentence embeddings (MiniLM), images read (a ViT on digits)
+and images drawn (a diffusion transformer). A language model is measured by perplexity, the others
+by the error of their outputs, and drawn images by their Fréchet distance to real ones, too.
+Products are exact. A system that needs something a model lacks, such as RMS norms, refuses it.
 """
 
 from __future__ import annotations
@@ -19,10 +20,14 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from fpsim.plots.style import BLUE, MUTED, caption, new_figure, style
 
 NAME = "systems_elsewhere"
-MODELS = {"gemma3-270m": "Gemma 3 270M", "minilm-l6": "MiniLM", "vit-digits": "ViT on digits"}
+MODELS = {
+    "gemma3-270m": "Gemma 3 270M", "minilm-l6": "MiniLM", "vit-digits": "ViT on digits",
+    "dit-digits": "DiT on digits",
+}  # fmt: skip
 #: Systems that are cheap enough, with their opposites of `systems.ORDERINGS`.
 CHOSEN = (
-    "RTN INT4", "GPTQ INT4", "SmoothQuant", "QuaRot", "QUIK", "OCC, not clamped", "OCC (FP4)",
+    "RTN INT4", "GPTQ INT4", "SmoothQuant", "QuaRot", "QUIK", "HQ-DiT, E2M1 alone", "HQ-DiT",
+    "OCC, not clamped", "OCC (FP4)",
     "RTN MXFP4", "MR-GPTQ MXFP4", "RTN NVFP4", "MR-GPTQ NVFP4", "RTN INT4 rows", "GPTQ",
 )  # fmt: skip
 #: Perplexities are drawn up to so many times the float model's.
@@ -100,7 +105,8 @@ def _figure(data: dict[str, Any], model: str, name: str) -> str:
     if "perplexity" in found:
         return f"{value:.2f}" if value < 1000 else f"{value:.3g}"
     right = found.get("accuracy", found.get("top1", 0.0))
-    return f"{value:.2f} %, {100 * right:.1f} % right"
+    away = f"Fréchet {found['frechet']:.2f}, " if "frechet" in found else ""
+    return f"{value:.2f} %, {away}{100 * right:.1f} % right"
 
 
 def draw(data: dict[str, Any]) -> Any:

@@ -153,7 +153,7 @@ def test_frechet_distance_of_gaussians() -> None:
     turn = np.linalg.qr(random.standard_normal((3, 3)))[0]
     spread = np.diag([1.0, 2.0, 3.0]) @ turn
     assert tasks.frechet_distance(x, x) == pytest.approx(0, abs=1e-9)
-    assert tasks.frechet_distance(x, x + [3, 0, 4]) == pytest.approx(25)
+    assert tasks.frechet_distance(x, x + np.array([3, 0, 4])) == pytest.approx(25)
     # Of covariances 1 and V: the squared distances of their roots' eigenvalues.
     assert tasks.frechet_distance(x, x @ spread) == pytest.approx(0 + 1 + 4)
     assert tasks.frechet_distance(x @ spread, x) == pytest.approx(5)
@@ -172,8 +172,10 @@ def test_the_transformer_draws_digits_and_survives_hq_dit() -> None:
     found = calibrate(loaded.model, task.calibration(), "hq-dit")
     figures = evaluate_task(loaded, task, "hq-dit", calibration=found)
     assert figures["frechet"] < 2
-    worse = evaluate_task(loaded, task, "rtn@2/2")
-    assert worse["frechet"] > 2 * figures["frechet"]
+    recipe = "hq-dit:element=e3m0"  # steps too coarse for rotated values
+    found = calibrate(loaded.model, task.calibration(), recipe)
+    worse = evaluate_task(loaded, task, recipe, calibration=found)
+    assert worse["frechet"] > 1.5 * figures["frechet"]
 
 
 @pytest.mark.slow

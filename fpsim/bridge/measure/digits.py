@@ -119,7 +119,7 @@ def trained_once(
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # sums would depend on the number of threads
         try:
-            with torch.random.fork_rng():
+            with torch.random.fork_rng(), torch.enable_grad():
                 torch.manual_seed(_SEED)
                 train(model, *data.train)
         finally:

@@ -392,8 +392,9 @@ class _Work:
         left = len(self.layers) - len(self.found.layers)
         rate = (time.perf_counter() - self.started) / max(self.fresh, 1)
         more = f"; {notes[0]}" if notes else ""
+        error = f"error {100 * np.mean(errors):.2f} %, " if any(errors) else ""
         return (
-            f"block {number + 1} of {len(self.blocks)}: error {100 * np.mean(errors):.2f} %, "
+            f"block {number + 1} of {len(self.blocks)}: {error}"
             f"{seconds:.1f} s, about {rate * left / 60:.1f} min left{more}"
         )
 
