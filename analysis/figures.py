@@ -15,6 +15,7 @@ import accumulator_width
 import area
 import asymmetry
 import block_size
+import calibration_cost
 import conversations
 import error_against_format
 import fine_tuning
@@ -47,6 +48,7 @@ STUDIES = (
     simulator_time,
     systems,
     systems_elsewhere,
+    calibration_cost,
     training,
     fine_tuning,
 )

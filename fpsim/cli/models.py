@@ -60,7 +60,7 @@ def _eval(args: argparse.Namespace) -> int:
     more = {"baseline": args.baseline and recipe is not None, "seed": args.seed}
     if args.causal and (windows is None or args.transforms):
         raise FpsimError("causal: only perplexity without transforms is measured token by token")
-    with bar("windows read") as progress:
+    with bar("passes" if windows is None else "windows read") as progress:
         if windows is None or args.transforms:
             figures = evaluate_task(
                 loaded, task, recipe, args.unit, progress, calibration, args.transforms, **more
