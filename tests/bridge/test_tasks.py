@@ -109,17 +109,20 @@ def quick(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diffusion, "_EPOCHS", 1)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "layers"),
+    [("none", 0), ("mxfp4", 33), pytest.param("hq-dit", 33, marks=pytest.mark.sweep)],
+)
 @pytest.mark.usefixtures("quick")
 def test_eval_command_measures_drawn_digits(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    recipe: str, layers: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(tasks, "DrawingTask", partial(tasks.DrawingTask, count=40, steps=2))
-    for recipe, layers in (("none", 0), ("mxfp4", 33), ("hq-dit", 33)):
-        assert main(["eval", "--model", "dit-digits", "--recipe", recipe, "--json"]) == 0
-        found = json.loads(capsys.readouterr().out)
-        assert found["layers"] == layers
-        assert found["frechet"] > 0
-        assert 0 <= found["accuracy"] <= 1
+    assert main(["eval", "--model", "dit-digits", "--recipe", recipe, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["layers"] == layers
+    assert found["frechet"] > 0
+    assert 0 <= found["accuracy"] <= 1
 
 
 def test_the_noise_of_a_known_image_is_drawn_away() -> None:
