@@ -47,9 +47,8 @@ class LlmFp4Recipe(Recipe):
     ``paper`` (equation 15) or ``code``. ``objective``: ``l2``, or ``fisher``: output errors
     weighted by the squared gradient of the loss, for layers with influence on it. ``order`` of a
     round: ``code``, or ``paper``: inputs before weights (algorithm 1). ``quantize_attention``: cast
-        both products of
-    attention too, with a format and a bias per operand. ``llm-fp4-encoder`` is the paper's setting
-    for BERT and ViT: Fisher and cast attention.
+    both products of attention too, with a format and a bias per operand. ``llm-fp4-encoder`` is the
+    paper's setting for BERT and ViT: Fisher and cast attention.
     """
 
     bits: Bits = ALL_FOUR
