@@ -72,7 +72,7 @@ SYSTEMS: dict[str, System] = {
     "RTN NVFP4": System("gptq:element=nvfp4,inputs=nvfp4,solver=false", 4.5, 4.5, "blocks"),
     "MR-GPTQ NVFP4": System("mr-gptq", 4.5, 4.5, "blocks", "RTN NVFP4"),
     "Four Over Six": System(
-        "gptq:element=four-over-six,inputs=four-over-six,solver=false",
+        "gptq:element=fouroversix,inputs=fouroversix,solver=false",
         4.5,
         4.5,
         "blocks",

@@ -21,6 +21,7 @@ from fpsim.base.errors import FpsimError  # noqa: E402
 from fpsim.bridge import calibrate, conversion_of, convert, get_recipe, restore  # noqa: E402
 from fpsim.bridge.layer_operands import layer_operands  # noqa: E402
 from fpsim.bridge.linear import simulated_layers  # noqa: E402
+from fpsim.bridge.measure import diffusion  # noqa: E402
 from fpsim.bridge.measure.macs import mac_share  # noqa: E402
 from fpsim.bridge.product import Product  # noqa: E402
 from fpsim.bridge.recipes.trained import OmniRecipe, distillation_loss  # noqa: E402
@@ -271,6 +272,17 @@ def test_heads_without_a_hadamard_matrix_are_refused() -> None:
     model = llama(hidden_size=66, num_attention_heads=3, num_key_value_heads=3).eval()
     with pytest.raises(FpsimError, match="no matrix of order 66 is known"):
         calibrate(model, BATCHES, "quarot")
+
+
+def test_layers_that_no_rotation_fits_are_refused() -> None:
+    torch.manual_seed(0)
+    model = diffusion.DigitsDiT()
+    batches = [{"sample": torch.randn(2, 1, 8, 8), "timestep": torch.tensor([1, 500]),
+                "labels": torch.tensor([3, 4])}]  # fmt: skip
+    sentence = r"blocks\.0\.modulation: it neither reads a norm nor writes the residual stream"
+    for recipe in ("quarot", "quad"):
+        with pytest.raises(FpsimError, match=sentence):
+            calibrate(model, batches, recipe)
 
 
 def test_nan_in_a_stream_names_the_layer() -> None:

@@ -132,7 +132,13 @@ class QuarotRecipe(SystemRecipe):
         """Return the rotation that is undone after a layer's output, or None."""
         if not self.rotate or group.reads_norm:
             return None
-        return np.ascontiguousarray(group.shared[RESIDUAL].T)
+        rotation = group.shared[RESIDUAL]
+        if len(group.weights[name]) != len(rotation):
+            raise FpsimError(
+                f"layer {name}: it neither reads a norm nor writes the residual stream, whose width "
+                f"is {len(rotation)}, so {self.name} cannot rotate it; name it in skip="
+            )
+        return np.ascontiguousarray(rotation.T)
 
     def attention(self, layer: str) -> AttentionCasts | None:
         """Return FP16 queries and probabilities, and the cache's casts."""
