@@ -276,7 +276,7 @@ def test_heads_without_a_hadamard_matrix_are_refused() -> None:
 
 def test_layers_that_no_rotation_fits_are_refused() -> None:
     torch.manual_seed(0)
-    model = diffusion.DigitsDiT()
+    model = diffusion.DigitsDiT().eval()
     batches = [{"sample": torch.randn(2, 1, 8, 8), "timestep": torch.tensor([1, 500]),
                 "labels": torch.tensor([3, 4])}]  # fmt: skip
     sentence = r"blocks\.0\.modulation: it neither reads a norm nor writes the residual stream"

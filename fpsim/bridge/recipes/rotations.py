@@ -135,8 +135,8 @@ class QuarotRecipe(SystemRecipe):
         rotation = group.shared[RESIDUAL]
         if len(group.weights[name]) != len(rotation):
             raise FpsimError(
-                f"layer {name}: it neither reads a norm nor writes the residual stream, whose width "
-                f"is {len(rotation)}, so {self.name} cannot rotate it; name it in skip="
+                f"layer {name}: it neither reads a norm nor writes the residual stream of width "
+                f"{len(rotation)}, so {self.name} cannot rotate it; name it in skip="
             )
         return np.ascontiguousarray(rotation.T)
 
