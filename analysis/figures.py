@@ -17,6 +17,7 @@ import asymmetry
 import block_size
 import calibration_cost
 import conversations
+import drawings
 import error_against_format
 import fine_tuning
 import front
@@ -48,6 +49,7 @@ STUDIES = (
     simulator_time,
     systems,
     systems_elsewhere,
+    drawings,
     calibration_cost,
     training,
     fine_tuning,

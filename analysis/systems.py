@@ -121,6 +121,7 @@ ORDERINGS = [
     ("GPTQ 3", "SliM-LLM 3"), ("DB-LLM, untrained", "DB-LLM"), ("INT4, no scales", "AQAS INT4"),
     ("INT4, no scales", "dINT4, no scales"), ("OCC, not clamped", "OCC (FP4)"),
     ("FlattenQuant, not flat", "FlattenQuant"), ("RTN INT4", "MergeQuant"),
+    ("HQ-DiT, E2M1 alone", "HQ-DiT"),
 ]  # fmt: skip
 #: Systems that run on `UNITS`, too.
 ON_UNITS = (

@@ -128,7 +128,9 @@ def draw(data: dict[str, Any]) -> Any:
                     area.text(0.02, y, "does not apply", transform=area.get_yaxis_transform(),
                               va="center", fontsize=8, color=MUTED)  # fmt: skip
             area.set_xscale("log")
-            area.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ends = [x for x, _ in shown]
+            wide = max(ends) > 100 * min(ends)
+            area.xaxis.set_major_locator(LogLocator(subs=(1, 3) if wide else (1, 2, 5)))
             area.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             area.xaxis.set_minor_formatter(NullFormatter())
             area.set_title(title, fontsize=10)
@@ -139,8 +141,8 @@ def draw(data: dict[str, Any]) -> Any:
         areas[0].set_ylim(len(CHOSEN) - 0.5, -0.5)
         note = data["about"]
         about = (
-            f"products exact; dotted: float32; beyond {BEYOND} times it: there; {note['tokens']} "
-            f"tokens of CPython {note['python']}'s topics; fpsim {note['version']}"
+            f"products exact; dotted: float32; beyond {BEYOND} times it, or 100 %: there; "
+            f"{note['tokens']} tokens of CPython {note['python']}'s topics; fpsim {note['version']}"
         )
         caption(figure, about)
     return figure

@@ -130,10 +130,14 @@ class DrawingTask:
     def _labels(self) -> torch.Tensor:
         return torch.arange(self.count) % 10
 
-    @torch.no_grad()
     def measure(self, model: nn.Module, progress: Progress | None = None) -> dict[str, float]:
         """Return ``frechet`` and ``accuracy``."""
-        images, reader = self.drawn(model, progress), digits_model()
+        return self.judged(self.drawn(model, progress))
+
+    @torch.no_grad()
+    def judged(self, images: torch.Tensor) -> dict[str, float]:
+        """Return ``frechet`` and ``accuracy`` of images that `drawn` returned."""
+        reader = digits_model()
         read = reader(pixel_values=images).logits.argmax(-1)
         real = features(reader, digits().test[0])
         return {
