@@ -78,7 +78,7 @@ def draw(data: dict[str, Any]) -> Any:
     """Draw the digits of every case in a row."""
     rows = data["rows"]
     with style():
-        figure = new_figure(0.5 * len(rows) + 0.4)
+        figure = new_figure(0.56 * len(rows) + 0.4)
         for area, row in zip(figure.subplots(len(rows), 1), rows, strict=True):
             images = np.pad(np.reshape(row["images"], (-1, 8, 8)), ((0, 0), (0, 0), (0, 2)))
             area.imshow(np.hstack(list(images)), cmap="gray_r", vmin=0, vmax=16)
@@ -87,18 +87,19 @@ def draw(data: dict[str, Any]) -> Any:
                       fontsize=9)  # fmt: skip
             area.text(1.01, 0.5, _figures(row), transform=area.transAxes, va="center", fontsize=9)
         note = data["about"]
-        caption(figure, "one noise for all; products exact but where a unit is named; Fréchet: "
-                        f"distance to real digits; fpsim {note['version']}")  # fmt: skip
+        caption(figure, "one noise for all; products exact but where a chain is named; "
+                        "Fréchet: distance to real digits; off: beside float32's; "
+                        f"fpsim {note['version']}")  # fmt: skip
     return figure
 
 
 def _title(row: dict[str, Any]) -> str:
-    unit = "" if row["unit"] == EXACT else f"\non {row['unit']}"
+    unit = "" if row["unit"] == EXACT else f"\n{row['unit'].removeprefix('e2m1-')}"
     return f"{row['system']}{unit}"
 
 
 def _figures(row: dict[str, Any]) -> str:
-    away = f", {100 * row['error']:.1f} % off float32" if row["recipe"] else ""
+    away = f", {100 * row['error']:.1f} % off" if row["recipe"] else ""
     return f"Fréchet {row['frechet']:.2f}{away}"
 
 

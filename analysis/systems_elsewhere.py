@@ -128,7 +128,7 @@ def draw(data: dict[str, Any]) -> Any:
                     area.text(0.02, y, "does not apply", transform=area.get_yaxis_transform(),
                               va="center", fontsize=8, color=MUTED)  # fmt: skip
             area.set_xscale("log")
-            ends = [x for x, _ in shown]
+            ends = [value for _, value in shown]
             wide = max(ends) > 100 * min(ends)
             area.xaxis.set_major_locator(LogLocator(subs=(1, 3) if wide else (1, 2, 5)))
             area.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
