@@ -159,7 +159,8 @@ class OmniRecipe(TrainedRecipe):
     ) -> None:
         """Add the matrices between values and the layer that ends attention.
 
-        There are none where the layer's input is transformed: the input comes to it as heads mixed.
+        There are none where the layer's input is transformed: the transform would stand between a
+        matrix and its inverse.
         """
         heads = block.heads()
         if heads is None or block.changes.get(heads.reader):
