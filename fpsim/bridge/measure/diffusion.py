@@ -31,7 +31,7 @@ _WIDTH, _HEADS, _DEPTH, _PATCH, _SIZE = 64, 4, 4, 2, 8
 _EPOCHS, _BATCH, _RATE, _DECAY = 100, 128, 3e-3, 0.99
 
 
-class Attention(nn.Module):
+class DitAttention(nn.Module):
     """Attention of all patches to all patches."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -51,7 +51,7 @@ class Attention(nn.Module):
         return found
 
 
-class Block(nn.Module):
+class DitBlock(nn.Module):
     """Attention and an MLP behind norms whose shift, scale and gate come from the condition."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -60,7 +60,7 @@ class Block(nn.Module):
         self.norm1, self.norm2 = (
             nn.LayerNorm(width, eps=1e-6, elementwise_affine=False) for _ in range(2)
         )
-        self.attention = Attention(width, heads)
+        self.attention = DitAttention(width, heads)
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, hidden: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
@@ -83,7 +83,7 @@ class DigitsDiT(nn.Module):
         self.places = nn.Parameter(0.02 * torch.randn((_SIZE // _PATCH) ** 2, _WIDTH))
         self.labels = nn.Embedding(10, _WIDTH)
         self.times = nn.Sequential(nn.Linear(_WIDTH, _WIDTH), nn.SiLU(), nn.Linear(_WIDTH, _WIDTH))
-        self.blocks = nn.ModuleList(Block(_WIDTH, _HEADS) for _ in range(_DEPTH))
+        self.blocks = nn.ModuleList(DitBlock(_WIDTH, _HEADS) for _ in range(_DEPTH))
         self.norm = nn.LayerNorm(_WIDTH, eps=1e-6, elementwise_affine=False)
         self.modulation = nn.Linear(_WIDTH, 2 * _WIDTH)
         self.final = nn.Linear(_WIDTH, _PATCH * _PATCH)
@@ -128,7 +128,16 @@ def _kept() -> torch.Tensor:
 
 
 def noisy(images: torch.Tensor, steps: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-    """Return images (B, 1, 8, 8) after diffusion for steps (B,), with noise like the images."""
+    """Return images after diffusion.
+
+    Args:
+        images: x_0, (B, 1, 8, 8).
+        steps: steps of diffusion, 0 to 999, (B,).
+        noise: e, like the images.
+
+    Returns:
+        x_t, like the images.
+    """
     kept = _kept()[steps][:, None, None, None]
     return kept.sqrt() * images + (1 - kept).sqrt() * noise
 

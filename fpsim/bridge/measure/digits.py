@@ -83,7 +83,15 @@ def digits_model(report: Report | None = None) -> transformers.PreTrainedModel:
 
 @torch.no_grad()
 def features(model: transformers.PreTrainedModel, images: torch.Tensor) -> NDArray[np.float64]:
-    """Return what the trained model's classifier reads of images: (N, 64)."""
+    """Return the trained model's features of images, which its classifier reads.
+
+    Args:
+        model: the model of `digits_model`.
+        images: (N, 1, 8, 8).
+
+    Returns:
+        (N, 64).
+    """
     hidden = model.base_model(pixel_values=images).last_hidden_state[:, 0]
     return np.asarray(hidden.double().numpy())
 

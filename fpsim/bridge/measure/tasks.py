@@ -123,7 +123,7 @@ class DrawingTask:
         return [{"sample": x, "timestep": time, "labels": label} for x, time, label in parts]
 
     def drawn(self, model: nn.Module, progress: Progress | None = None) -> torch.Tensor:
-        """Return what the model draws: digits 0 to 9 in turn, (count, 1, 8, 8)."""
+        """Return drawn digits, 0 to 9 in turn, (count, 1, 8, 8)."""
         return draw(model, self._labels, self.steps, progress=progress)
 
     @property
