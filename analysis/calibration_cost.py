@@ -108,7 +108,7 @@ def draw(data: dict[str, Any]) -> Any:
         times.set_yticks(places, [row["system"] for row in rows])
         times.set_xlabel("processor time (minutes)")
         memory.set_xlabel("peak memory (10\N{SUPERSCRIPT NINE} bytes)")
-        memory.legend(frameon=False, fontsize=8.5, loc="lower right")
+        memory.legend(frameon=False, fontsize=8.5, loc="lower right", bbox_to_anchor=(1, 0.98))
         for axes in (times, memory):
             axes.grid(axis="x")
             axes.tick_params(length=0)
