@@ -53,6 +53,7 @@ def drawn(point: dict[str, Any]) -> dict[str, Any]:
         whole numbers 0 (white) to 16.
     """
     from fpsim.bridge import calibrate, convert, restore
+    from fpsim.bridge.measure.digits import pixels
     from fpsim.bridge.measure.tasks import DrawingTask
 
     model, task = study.loaded_model(MODEL).model, DrawingTask()
@@ -66,11 +67,10 @@ def drawn(point: dict[str, Any]) -> dict[str, Any]:
         finally:
             restore(model)
     error = (images - plain).square().sum() / plain.square().sum()
-    grey = (images[:SHOWN, 0] * 0.375 + 0.3).mul(16).round().clamp(0, 16).int()
     return {
         "error": round(float(error), 5),
         **{name: round(value, 4) for name, value in task.judged(images).items()},
-        "images": grey.flatten(1).tolist(),
+        "images": pixels(images[:SHOWN]).flatten(1).tolist(),
     }
 
 

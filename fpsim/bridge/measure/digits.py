@@ -25,7 +25,7 @@ from fpsim.base.cache_dir import cache_dir
 from fpsim.base.errors import FpsimError, ModelUnavailable
 from fpsim.bridge.measure.wheels import Report, sha256
 
-__all__ = ["NAME", "Digits", "digits", "digits_model", "features", "trained_once"]
+__all__ = ["NAME", "Digits", "digits", "digits_model", "features", "pixels", "trained_once"]
 
 NAME = "vit-digits"
 CALIBRATION_IMAGES = 128
@@ -67,6 +67,11 @@ def digits() -> Digits:
     test: NDArray[np.bool_] = np.arange(len(classes)) % 4 == 3
     chosen = torch.from_numpy(test)
     return Digits((pixels[~chosen], classes[~chosen]), (pixels[chosen], classes[chosen]))
+
+
+def pixels(images: torch.Tensor) -> torch.Tensor:
+    """Return images (N, 1, 8, 8) like those of `digits` as whole numbers 0 (white) to 16."""
+    return (images * float(_DEVIATION) + float(_MEAN)).mul(16).round().clamp(0, 16).int()
 
 
 def digits_model(report: Report | None = None) -> transformers.PreTrainedModel:

@@ -311,7 +311,10 @@ class _Work:
         return float_rows(x)
 
     def _one_of(self, group: Group, name: str) -> str:
-        """Return a layer of the group whose input, transformed, is that of a layer."""
+        """Return the layer whose statistics serve for a layer of a group.
+
+        It is the group's first, unless transforms or experts make their inputs differ.
+        """
         alike = not any(self.changes[n] or self.layers[n].index is not None for n in group.names)
         return group.names[0] if alike else name
 
